@@ -22,7 +22,7 @@ int ekv_geometry_check(const struct ekv_geometry *geometry)
     if (geometry->write_unit > EKV_WRITE_UNIT_MAX ||
         geometry->sector_size / geometry->write_unit < 16)
         return EKV_GEOMETRY;
-    if (geometry->sector_count < EKV_SECTOR_COUNT_MIN)
+    if (geometry->sector_count < EKV_SECTOR_COUNT_MIN || geometry->sector_count >= 0xffffff)
         return EKV_GEOMETRY;
     if (geometry->sector_count > UINT32_MAX / geometry->sector_size)
         return EKV_GEOMETRY;
