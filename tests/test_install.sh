@@ -4,7 +4,12 @@
 set -eu
 : "${EKV_BUILD_DIR:?}" "${EKV_SOURCE_DIR:?}"
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+cleanup()
+{
+    if mountpoint -q "$work/mnt"; then fusermount3 -u -z "$work/mnt"; fi
+    rm -rf "$work"
+}
+trap cleanup EXIT
 prefix=$work/prefix
 
 cmake --install "$EKV_BUILD_DIR" --prefix "$prefix" >"$work/log" 2>&1 || { cat "$work/log"; exit 1; }
@@ -54,3 +59,28 @@ for page in "$prefix"/share/man/man*/*; do
         [ -z "$warnings" ] || { echo "$page: $warnings"; exit 1; }
     fi
 done
+
+# mount.ekvfs finds the ekvfs that was installed with it, and hands the options of mount(8) on.
+mkdir "$work/mnt"
+"$prefix/bin/ekv" -C "$work/image" format --size 1M >/dev/null
+"$prefix/bin/ekv" -C "$work/image" put key value
+PATH=/usr/bin:/bin "$prefix/sbin/mount.ekvfs" "$work/image" "$work/mnt" -f -o ro
+if mountpoint -q "$work/mnt"; then
+    echo "mount.ekvfs -f (fake) did mount"
+    exit 1
+fi
+if "$prefix/sbin/mount.ekvfs" "$work/image" 2>/dev/null; then
+    echo "mount.ekvfs without a mountpoint must fail"
+    exit 1
+fi
+if ! (exec 3<>/dev/fuse) 2>/dev/null; then
+    echo "SKIPPED: /dev/fuse cannot be opened, so mount.ekvfs was not tried"
+    exit 77
+fi
+PATH=/usr/bin:/bin timeout 60 "$prefix/sbin/mount.ekvfs" "$work/image" "$work/mnt" -n -o ro,noatime
+[ "$(cat "$work/mnt/key")" = value ] || { echo "the mounted key does not read as written"; exit 1; }
+if touch "$work/mnt/other" 2>/dev/null; then
+    echo "mount.ekvfs lost the option ro"
+    exit 1
+fi
+fusermount3 -u "$work/mnt"
