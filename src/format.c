@@ -176,8 +176,8 @@ uint32_t ekv_format_record_size_max(const struct ekv_format *format)
 uint32_t ekv_format_key_size_max(const struct ekv_format *format)
 {
     /* Room for a head, version, time, and a value tree of one link. */
-    uint32_t beside =
-        1 + 3 + 1 + EKV_RECORD_VERSION_SIZE + EKV_RECORD_TIME_SIZE + EKV_CRC_SIZE + 15;
+    uint32_t beside = 1 + ekv_varint_size(format->geometry.sector_size) + 1 + 1 + EKV_LINK_SIZE +
+                      EKV_RECORD_VERSION_SIZE + EKV_RECORD_TIME_SIZE + EKV_CRC_SIZE;
     uint32_t size = ekv_format_record_size_max(format) - beside;
     return ekv_min(size, 65535);
 }

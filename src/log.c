@@ -1,0 +1,353 @@
+/* Owns the head of the log: where the next record goes, the page buffer, the chain of sectors.
+ *
+ * Invariants: [flushed, offset) of the head sector lies in one program page and in `page`; no byte
+ * of the head at or after `flushed` was ever programmed; the successor named by the head's stamp B
+ * was erased and stamped before the name was written. A record does not cross sectors, and the room
+ * for a close and an open record stays free at the end of each.
+ *
+ * A power cut leaves the records up to some program whole, the one program in flight in any state,
+ * and blank flash behind it.
+ */
+#include "log.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "crc32c.h"
+
+enum { PIECE = 64 };
+
+static uint32_t body_end(const struct ekv_log *log)
+{
+    return log->sectors->format.geometry.sector_size - ekv_format_close_room(&log->sectors->format);
+}
+
+uint32_t ekv_log_room(const struct ekv_log *log)
+{
+    return log->offset < body_end(log) ? body_end(log) - log->offset : 0;
+}
+
+static int stamp_head(struct ekv_log *log, uint32_t previous_end)
+{
+    struct ekv_stamp_b stamp = {
+        .kind = EKV_KIND_LOG,
+        .sequence = log->sequence,
+        .next = log->next,
+        .virgin = ekv_sectors_virgin_save(log->sectors),
+        .previous_end = previous_end,
+    };
+    int error = ekv_sector_stamp(log->sectors, log->sector, &stamp);
+    if (error)
+        log->failed = true;
+    log->offset = log->flushed = log->sectors->format.body_offset;
+    return error;
+}
+
+int ekv_log_start(struct ekv_log *log, uint32_t sequence)
+{
+    uint32_t first, second;
+    int error = ekv_sector_take(log->sectors, EKV_SECTOR_LOG, &first);
+    if (error)
+        return error;
+    error = ekv_sector_take(log->sectors, EKV_SECTOR_LOG, &second);
+    if (error)
+        return error;
+    log->sector = first;
+    log->next = second;
+    log->sequence = sequence;
+    return stamp_head(log, 0);
+}
+
+int ekv_log_roll(struct ekv_log *log)
+{
+    uint32_t successor;
+    int error = ekv_log_flush(log);
+    if (error)
+        return error;
+    error = ekv_sector_take(log->sectors, EKV_SECTOR_LOG, &successor);
+    if (error)
+        return error;
+    uint32_t previous_end = log->offset;
+    log->sector = log->next;
+    log->next = successor;
+    log->sequence++;
+    return stamp_head(log, previous_end);
+}
+
+/* Adds bytes to the head through the page buffer. */
+static int append(struct ekv_log *log, const uint8_t *bytes, uint32_t size)
+{
+    while (size > 0) {
+        uint32_t piece = ekv_min(size, ekv_page_room(log->offset));
+        memcpy(log->page + log->offset % EKV_PAGE_SIZE, bytes, piece);
+        log->offset += piece;
+        bytes += piece;
+        size -= piece;
+        if (log->offset % EKV_PAGE_SIZE == 0) {
+            int error = ekv_log_flush(log);
+            if (error)
+                return error;
+        }
+    }
+    return EKV_OK;
+}
+
+int ekv_log_flush(struct ekv_log *log)
+{
+    uint32_t size = log->offset - log->flushed;
+    if (size == 0)
+        return EKV_OK;
+    if (log->failed)
+        return EKV_READ_ONLY;
+    uint32_t address = ekv_address(&log->sectors->format, log->sector, log->flushed);
+    int error =
+        ekv_sector_program(log->sectors, address, log->page + address % EKV_PAGE_SIZE, size);
+    if (error) {
+        log->failed = true;
+        return error;
+    }
+    log->flushed = log->offset;
+    return EKV_OK;
+}
+
+static int begin(struct ekv_log *log, const struct ekv_record_layout *layout, uint32_t *address)
+{
+    uint8_t head[EKV_RECORD_HEAD_MAX];
+    ekv_record_head_encode(layout, head);
+    *address = ekv_address(&log->sectors->format, log->sector, log->offset);
+    log->record_end = log->offset + layout->size;
+    log->crc = ekv_format_seed(&log->sectors->format, EKV_KIND_LOG, log->sequence, log->offset);
+    return ekv_log_write(log, head, layout->head_size);
+}
+
+int ekv_log_begin(struct ekv_log *log, struct ekv_record_layout *layout, uint32_t *address)
+{
+    if (log->failed)
+        return EKV_READ_ONLY;
+    ekv_record_measure(&log->sectors->format, layout);
+    assert(layout->size <= ekv_format_record_size_max(&log->sectors->format));
+    if (layout->size > ekv_log_room(log)) {
+        int error = ekv_log_roll(log);
+        if (error)
+            return error;
+    }
+    return begin(log, layout, address);
+}
+
+int ekv_log_write(struct ekv_log *log, const void *data, uint32_t size)
+{
+    assert(log->offset + size + EKV_CRC_SIZE <= log->record_end);
+    log->crc = ekv_crc32c(log->crc, data, size);
+    return append(log, data, size);
+}
+
+int ekv_log_end(struct ekv_log *log)
+{
+    static const uint8_t zeroes[EKV_WRITE_UNIT_MAX];
+    uint8_t crc[EKV_CRC_SIZE];
+    uint32_t padding = log->record_end - log->offset - EKV_CRC_SIZE;
+    int error = ekv_log_write(log, zeroes, padding);
+    if (error)
+        return error;
+    ekv_store(crc, log->crc, sizeof crc);
+    error = append(log, crc, sizeof crc);
+    assert(error || log->offset == log->record_end);
+    return error;
+}
+
+int ekv_log_append_mark(struct ekv_log *log, uint8_t kind, const void *value, uint32_t size)
+{
+    uint32_t address;
+    struct ekv_record_layout layout = {.type = kind, .value_size = size};
+    if (log->failed)
+        return EKV_READ_ONLY;
+    ekv_record_measure(&log->sectors->format, &layout);
+    assert(layout.size <= log->sectors->format.geometry.sector_size - log->offset);
+    int error = begin(log, &layout, &address);
+    if (error)
+        return error;
+    error = ekv_log_write(log, value, size);
+    if (error)
+        return error;
+    error = ekv_log_end(log);
+    return error ? error : ekv_log_flush(log);
+}
+
+int ekv_log_read(const struct ekv_log *log, uint32_t address, void *buffer, uint32_t size)
+{
+    uint32_t head = ekv_address(&log->sectors->format, log->sector, 0);
+    uint32_t buffered = head + log->flushed, end = head + log->offset;
+    if (log->flushed == log->offset || address >= end ||
+        size <= buffered - ekv_min(address, buffered))
+        return ekv_flash_read(&log->sectors->flash, address, buffer, size);
+    uint8_t *bytes = buffer;
+    if (address < buffered) {
+        uint32_t before = buffered - address;
+        int error = ekv_flash_read(&log->sectors->flash, address, bytes, before);
+        if (error)
+            return error;
+        bytes += before;
+        address += before;
+        size -= before;
+    }
+    uint32_t inside = ekv_min(size, end - address);
+    memcpy(bytes, log->page + address % EKV_PAGE_SIZE, inside);
+    if (inside == size)
+        return EKV_OK;
+    return ekv_flash_read(&log->sectors->flash, address + inside, bytes + inside, size - inside);
+}
+
+int ekv_log_sequence(const struct ekv_log *log, uint32_t address, uint32_t *sequence)
+{
+    struct ekv_stamp_b stamp;
+    uint32_t sector = ekv_sector_of(&log->sectors->format, address);
+    if (sector == log->sector) {
+        *sequence = log->sequence;
+        return EKV_OK;
+    }
+    int error = ekv_sector_stamp_read(log->sectors, sector, &stamp);
+    if (error)
+        return error;
+    *sequence = stamp.sequence;
+    return stamp.kind == EKV_KIND_LOG ? EKV_OK : EKV_NOT_FOUND;
+}
+
+int ekv_record_read(const struct ekv_log *log, uint32_t address, struct ekv_record *record)
+{
+    const struct ekv_format *format = &log->sectors->format;
+    if (address >= ekv_flash_size(&log->sectors->flash))
+        return EKV_NOT_FOUND;
+    uint32_t offset = ekv_offset_of(format, address);
+    if (offset < format->body_offset || offset % format->alignment != 0)
+        return EKV_NOT_FOUND;
+    uint32_t room = format->geometry.sector_size - offset;
+    record->address = address;
+    record->peek_size = ekv_min(room, EKV_RECORD_PEEK);
+    int error = ekv_log_read(log, address, record->peek, record->peek_size);
+    if (error)
+        return error;
+    return ekv_record_head_decode(format, record->peek, record->peek_size, room, &record->layout);
+}
+
+int ekv_record_bytes(const struct ekv_log *log, const struct ekv_record *record, uint32_t offset,
+                     void *buffer, uint32_t size)
+{
+    assert(offset <= record->layout.size && size <= record->layout.size - offset);
+    if (offset + size <= record->peek_size) {
+        memcpy(buffer, record->peek + offset, size);
+        return EKV_OK;
+    }
+    return ekv_log_read(log, record->address + offset, buffer, size);
+}
+
+int ekv_record_verify(const struct ekv_log *log, const struct ekv_record *record, uint32_t sequence)
+{
+    uint8_t piece[PIECE];
+    const struct ekv_format *format = &log->sectors->format;
+    uint32_t crc =
+        ekv_format_seed(format, EKV_KIND_LOG, sequence, ekv_offset_of(format, record->address));
+    uint32_t size = record->layout.size - EKV_CRC_SIZE;
+    uint32_t offset = ekv_min(size, record->peek_size);
+    crc = ekv_crc32c(crc, record->peek, offset);
+    while (offset < size) {
+        uint32_t length = ekv_min(size - offset, PIECE);
+        int error = ekv_log_read(log, record->address + offset, piece, length);
+        if (error)
+            return error;
+        crc = ekv_crc32c(crc, piece, length);
+        offset += length;
+    }
+    int error = ekv_record_bytes(log, record, size, piece, EKV_CRC_SIZE);
+    if (error)
+        return error;
+    return ekv_load32(piece) == crc ? EKV_OK : EKV_CORRUPT;
+}
+
+int ekv_record_version(const struct ekv_log *log, const struct ekv_record *record,
+                       uint32_t sequence, uint64_t *version)
+{
+    uint8_t bytes[EKV_RECORD_VERSION_SIZE];
+    const struct ekv_format *format = &log->sectors->format;
+    if (!(record->layout.type & EKV_RECORD_MOVED)) {
+        *version = ekv_position(format, sequence, ekv_offset_of(format, record->address));
+        return EKV_OK;
+    }
+    int error = ekv_record_bytes(log, record, ekv_record_version_offset(&record->layout), bytes,
+                                 sizeof bytes);
+    *version = ekv_load(bytes, sizeof bytes);
+    return error;
+}
+
+int ekv_log_version(const struct ekv_log *log, uint32_t address, uint64_t *version)
+{
+    struct ekv_record record;
+    uint32_t sequence;
+    int error = ekv_record_read(log, address, &record);
+    if (!error)
+        error = ekv_log_sequence(log, address, &sequence);
+    if (error)
+        return error == EKV_NOT_FOUND ? EKV_CORRUPT : error;
+    return ekv_record_version(log, &record, sequence, version);
+}
+
+int ekv_record_time(const struct ekv_log *log, const struct ekv_record *record, int64_t *time)
+{
+    uint8_t bytes[EKV_RECORD_TIME_SIZE];
+    *time = 0;
+    if (!(record->layout.type & EKV_RECORD_TIMED))
+        return EKV_OK;
+    int error =
+        ekv_record_bytes(log, record, ekv_record_time_offset(&record->layout), bytes, sizeof bytes);
+    if (!error)
+        *time = (int64_t)ekv_load(bytes, sizeof bytes);
+    return error;
+}
+
+int ekv_record_compare(const struct ekv_log *log, const struct ekv_record *record,
+                       struct ekv_key key, int *order)
+{
+    uint8_t piece[PIECE];
+    const uint8_t *bytes = key.bytes;
+    uint32_t size = ekv_min(key.size, record->layout.key_size);
+    uint32_t done = ekv_min(size, record->peek_size - record->layout.head_size);
+    *order = (int)key.space - (int)ekv_record_space(record);
+    if (*order == 0 && done > 0)
+        *order = memcmp(bytes, record->peek + record->layout.head_size, done);
+    while (*order == 0 && done < size) {
+        uint32_t length = ekv_min(size - done, PIECE);
+        int error =
+            ekv_log_read(log, record->address + record->layout.head_size + done, piece, length);
+        if (error)
+            return error;
+        *order = memcmp(bytes + done, piece, length);
+        done += length;
+    }
+    if (*order == 0)
+        *order = key.size < record->layout.key_size ? -1 : key.size > record->layout.key_size;
+    return EKV_OK;
+}
+
+uint32_t ekv_key_hash(struct ekv_key key)
+{
+    return ekv_hash_end(ekv_hash_update(ekv_hash_begin(key.space), key.bytes, key.size));
+}
+
+int ekv_record_hash(const struct ekv_log *log, const struct ekv_record *record, uint32_t *hash)
+{
+    uint8_t piece[PIECE];
+    uint32_t size = record->layout.key_size;
+    uint32_t done = ekv_min(size, record->peek_size - record->layout.head_size);
+    *hash = ekv_hash_begin(ekv_record_space(record));
+    *hash = ekv_hash_update(*hash, record->peek + record->layout.head_size, done);
+    while (done < size) {
+        uint32_t length = ekv_min(size - done, PIECE);
+        int error =
+            ekv_log_read(log, record->address + record->layout.head_size + done, piece, length);
+        if (error)
+            return error;
+        *hash = ekv_hash_update(*hash, piece, length);
+        done += length;
+    }
+    *hash = ekv_hash_end(*hash);
+    return EKV_OK;
+}

@@ -1,0 +1,119 @@
+/* The log: records appended to a chain of sectors, and read back.
+ *
+ * Records gather in a buffer of one program page, which is programmed when it is full or when
+ * ekv_log_flush says that what was appended must be durable.
+ */
+#ifndef EKV_LOG_H
+#define EKV_LOG_H
+
+#include "sector.h"
+
+struct ekv_log {
+    struct ekv_sectors *sectors;
+    uint32_t sector;   /* the head: where records are appended */
+    uint32_t sequence; /* of the head sector */
+    uint32_t offset;   /* where the next record goes */
+    uint32_t flushed;  /* up to here the head is programmed; the rest is in `page` */
+    uint32_t next;     /* the head's successor: erased, stamped, named by the head's stamp B */
+    uint32_t crc;      /* of the record being written */
+    uint32_t record_end;
+    bool failed;                 /* a program failed: nothing may be appended any more */
+    uint8_t page[EKV_PAGE_SIZE]; /* byte at address a lies at a % 256 */
+};
+
+/* A record as its first bytes tell it; `peek` holds them. */
+enum { EKV_RECORD_PEEK = 32 };
+
+struct ekv_record {
+    struct ekv_record_layout layout;
+    uint32_t address;
+    uint32_t peek_size;
+    uint8_t peek[EKV_RECORD_PEEK];
+};
+
+static inline uint8_t ekv_record_kind(const struct ekv_record *record)
+{
+    return record->layout.type & EKV_RECORD_KIND_MASK;
+}
+
+/* --- Appending ------------------------------------------------------------------------------- */
+
+/* Starts a log in a ready sector with this sequence number. Errors: EKV_FULL.
+ * Flash: takes two ready sectors, programs one stamp. */
+EKV_MUST_CHECK int ekv_log_start(struct ekv_log *log, uint32_t sequence);
+
+/* Appends a record: begin, write its `key_size + value_size` bytes (and version and time if its
+ * flags say so) in any pieces, end. `begin` moves to the successor sector if the record does not
+ * fit. Errors: EKV_FULL (no sector left for a successor), EKV_READ_ONLY.
+ * Power cut: what was not flushed may be missing, in order. */
+EKV_MUST_CHECK int ekv_log_begin(struct ekv_log *log, struct ekv_record_layout *layout,
+                                 uint32_t *address);
+EKV_MUST_CHECK int ekv_log_write(struct ekv_log *log, const void *data, uint32_t size);
+EKV_MUST_CHECK int ekv_log_end(struct ekv_log *log);
+
+/* Programs what is buffered. Flash: one program, or none. */
+EKV_MUST_CHECK int ekv_log_flush(struct ekv_log *log);
+
+/* Bytes that a record may still take in the head sector. */
+uint32_t ekv_log_room(const struct ekv_log *log);
+
+/* Moves the head to its successor sector. */
+EKV_MUST_CHECK int ekv_log_roll(struct ekv_log *log);
+
+/* Close and open records use the room that every sector keeps for them. */
+EKV_MUST_CHECK int ekv_log_append_mark(struct ekv_log *log, uint8_t kind, const void *value,
+                                       uint32_t size);
+
+/* Position of the next record. */
+static inline uint64_t ekv_log_position(const struct ekv_log *log)
+{
+    return ekv_position(&log->sectors->format, log->sequence, log->offset);
+}
+
+/* --- Reading --------------------------------------------------------------------------------- */
+
+/* Reads bytes of the log, buffered ones too. */
+EKV_MUST_CHECK int ekv_log_read(const struct ekv_log *log, uint32_t address, void *buffer,
+                                uint32_t size);
+
+/* Sequence number of the log sector that holds `address`. EKV_NOT_FOUND: no log sector. */
+EKV_MUST_CHECK int ekv_log_sequence(const struct ekv_log *log, uint32_t address,
+                                    uint32_t *sequence);
+
+/* Decodes the record at `address`. EKV_NOT_FOUND: no record can begin there. */
+EKV_MUST_CHECK int ekv_record_read(const struct ekv_log *log, uint32_t address,
+                                   struct ekv_record *record);
+
+/* Checks a record's crc. EKV_CORRUPT if it does not match. */
+EKV_MUST_CHECK int ekv_record_verify(const struct ekv_log *log, const struct ekv_record *record,
+                                     uint32_t sequence);
+
+/* Reads from the record's bytes at `offset` (its head included). */
+EKV_MUST_CHECK int ekv_record_bytes(const struct ekv_log *log, const struct ekv_record *record,
+                                    uint32_t offset, void *buffer, uint32_t size);
+
+/* The version that a record wrote: its own position, or the one it carries. */
+EKV_MUST_CHECK int ekv_record_version(const struct ekv_log *log, const struct ekv_record *record,
+                                      uint32_t sequence, uint64_t *version);
+/* Version of what a log address holds. EKV_CORRUPT if it holds no record. */
+EKV_MUST_CHECK int ekv_log_version(const struct ekv_log *log, uint32_t address, uint64_t *version);
+
+/* Every version is at most this. */
+#define EKV_VERSION_MAX UINT64_MAX
+
+EKV_MUST_CHECK int ekv_record_time(const struct ekv_log *log, const struct ekv_record *record,
+                                   int64_t *time);
+
+/* Orders `key` against a record's key: *order is < 0, 0 or > 0. */
+EKV_MUST_CHECK int ekv_record_compare(const struct ekv_log *log, const struct ekv_record *record,
+                                      struct ekv_key key, int *order);
+EKV_MUST_CHECK int ekv_record_hash(const struct ekv_log *log, const struct ekv_record *record,
+                                   uint32_t *hash);
+uint32_t ekv_key_hash(struct ekv_key key);
+
+static inline uint8_t ekv_record_space(const struct ekv_record *record)
+{
+    return record->layout.type & EKV_RECORD_ASIDE ? EKV_ASIDE : EKV_USER;
+}
+
+#endif

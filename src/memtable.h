@@ -1,0 +1,36 @@
+/* The memtable: pointers to the newest records of the log, sorted by key, in the caller's memory.
+ *
+ * A key may stand in it several times, newest version first, while snapshots need the older ones.
+ * A transaction's own writes are a memtable too.
+ */
+#ifndef EKV_MEMTABLE_H
+#define EKV_MEMTABLE_H
+
+#include "log.h"
+
+struct ekv_slot {
+    uint32_t address;
+    uint32_t hash;
+};
+
+struct ekv_memtable {
+    struct ekv_slot *slots;
+    uint32_t count;
+    uint32_t capacity;
+};
+
+/* Finds the newest entry of `key` whose version is at most `limit`; its address and place.
+ * EKV_NOT_FOUND if there is none. Flash: one read for each entry with the same hash. */
+EKV_MUST_CHECK int ekv_memtable_find(const struct ekv_memtable *table, const struct ekv_log *log,
+                                     struct ekv_key key, uint32_t hash, uint64_t limit,
+                                     uint32_t *index);
+
+/* The first place whose key is >= `key` (> `key` with `after`). Flash: log2(count) reads. */
+EKV_MUST_CHECK int ekv_memtable_bound(const struct ekv_memtable *table, const struct ekv_log *log,
+                                      struct ekv_key key, bool after, uint32_t *index);
+
+/* Inserts a slot at a place found by the two above. The table must have room. */
+void ekv_memtable_insert(struct ekv_memtable *table, uint32_t index, struct ekv_slot slot);
+void ekv_memtable_remove(struct ekv_memtable *table, uint32_t index);
+
+#endif

@@ -1,0 +1,615 @@
+/* Reads runs: pages, cursors, exact lookups, filters.
+ *
+ * Everything read is untrusted: a page must carry its checksum and the level that its place in the
+ * tree says, so that no descent is longer than the run's height and no pointer cycle can form; an
+ * address outside the flash answers EKV_CORRUPT from the read itself.
+ *
+ * A separator that was cut short does not say on which side of it a key that begins with it lies.
+ * A descent then goes left, and walks right from there.
+ */
+#include "run.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "crc32c.h"
+
+uint32_t ekv_page_crc(const struct ekv_format *format, uint32_t run_id, uint32_t address,
+                      const uint8_t *bytes, uint32_t size)
+{
+    return ekv_crc32c(ekv_format_seed(format, EKV_KIND_INDEX, run_id, address), bytes, size);
+}
+
+int ekv_page_read(const struct ekv_index *index, const struct ekv_run *run, uint32_t address,
+                  uint8_t level, struct ekv_page *page)
+{
+    const struct ekv_flash *flash = &index->log->sectors->flash;
+    const struct ekv_format *format = &index->log->sectors->format;
+    page->size = ekv_page_room(address);
+    if (page->size < EKV_PAGE_SIZE_MIN || address >= ekv_flash_size(flash))
+        return EKV_CORRUPT;
+    page->bytes = index->page;
+    if (flash->map) {
+        page->bytes = flash->map + address;
+    } else {
+        int error = ekv_flash_read(flash, address, index->page, page->size);
+        if (error)
+            return error;
+    }
+    uint32_t crc = ekv_page_crc(format, run->id, address, page->bytes + EKV_CRC_SIZE,
+                                page->size - EKV_CRC_SIZE);
+    page->level = page->bytes[4];
+    page->count = page->bytes[5];
+    uint32_t count_max = (page->size - EKV_PAGE_HEAD_SIZE) / (format->pointer_size + 1);
+    if (ekv_load32(page->bytes) != crc || page->level != level || page->count == 0 ||
+        page->count > count_max)
+        return EKV_CORRUPT;
+    return EKV_OK;
+}
+
+int ekv_entry_read(const struct ekv_log *log, uint32_t address, uint32_t sequence,
+                   struct ekv_record *record, uint32_t *record_sequence)
+{
+    if (address >= ekv_flash_size(&log->sectors->flash))
+        return EKV_CORRUPT;
+    int error = ekv_log_sequence(log, address, record_sequence);
+    if (error)
+        return error;
+    if (*record_sequence > sequence)
+        return EKV_NOT_FOUND;
+    error = ekv_record_read(log, address, record);
+    return error == EKV_NOT_FOUND ? EKV_CORRUPT : error;
+}
+
+/* --- Inner pages ----------------------------------------------------------------------------- */
+
+struct link {
+    uint32_t child;
+    uint32_t shared;
+    uint32_t size;
+    bool cut;
+    const uint8_t *suffix;
+};
+
+/* Decodes the link at `offset` of an inner page; returns the offset behind it, 0 if it lies. */
+static uint32_t link_at(const struct ekv_format *format, const struct ekv_page *page,
+                        uint32_t offset, struct link *link)
+{
+    uint32_t head = format->pointer_size + 2;
+    if (head > page->size - offset)
+        return 0;
+    const uint8_t *bytes = page->bytes + offset;
+    link->child = ekv_pointer_load(format, bytes);
+    link->shared = bytes[format->pointer_size];
+    link->size = bytes[format->pointer_size + 1] & ~EKV_SEPARATOR_CUT;
+    link->cut = bytes[format->pointer_size + 1] & EKV_SEPARATOR_CUT;
+    link->suffix = bytes + head;
+    return link->size <= page->size - offset - head ? offset + head + link->size : 0;
+}
+
+static int child_at(const struct ekv_format *format, const struct ekv_page *page, uint32_t place,
+                    uint32_t *child)
+{
+    struct link link = {0};
+    uint32_t offset = EKV_PAGE_HEAD_SIZE;
+    for (uint32_t i = 0; i <= place; i++) {
+        offset = i < page->count ? link_at(format, page, offset, &link) : 0;
+        if (offset == 0)
+            return EKV_CORRUPT;
+    }
+    *child = link.child;
+    return EKV_OK;
+}
+
+/* Compares the part of a separator behind `*matched` with a key. True if the separator is certainly
+ * at or before the key; `matched` is then what the two have in common. */
+static bool separator_before(const struct link *link, struct ekv_key key, uint32_t *matched,
+                             bool *uncertain)
+{
+    uint32_t same = 0;
+    while (same < link->size && *matched + same < key.size + 1 &&
+           link->suffix[same] == ekv_key_at(key, *matched + same))
+        same++;
+    if (same == link->size) {
+        *uncertain |= link->cut;
+        if (!link->cut)
+            *matched += same;
+        return !link->cut;
+    }
+    if (*matched + same >= key.size + 1 || link->suffix[same] > ekv_key_at(key, *matched + same))
+        return false;
+    *matched += same;
+    return true;
+}
+
+/* The last child whose separator is certainly at or before `key`. Separators ascend and share
+ * prefixes with the one before, so `matched` (what the last accepted one has in common with the
+ * key) decides most of them by one comparison of numbers. */
+static int child_for(const struct ekv_format *format, const struct ekv_page *page,
+                     struct ekv_key key, uint8_t *place, uint32_t *child, bool *uncertain)
+{
+    struct link link;
+    uint32_t matched = 0;
+    uint32_t offset = link_at(format, page, EKV_PAGE_HEAD_SIZE, &link);
+    if (offset == 0)
+        return EKV_CORRUPT;
+    *place = 0;
+    *child = link.child;
+    bool first_uncertain = false;
+    if (!separator_before(&link, key, &matched, &first_uncertain)) {
+        if (!first_uncertain)
+            return EKV_OK;
+        matched = link.size;
+    }
+    for (uint32_t i = 1; i < page->count; i++) {
+        offset = link_at(format, page, offset, &link);
+        if (offset == 0)
+            return EKV_CORRUPT;
+        if (link.shared < matched)
+            return EKV_OK;
+        if (link.shared == matched && !separator_before(&link, key, &matched, uncertain))
+            return EKV_OK;
+        *place = (uint8_t)i;
+        *child = link.child;
+    }
+    return EKV_OK;
+}
+
+/* --- Cursor ---------------------------------------------------------------------------------- */
+
+enum end { FIRST, LAST };
+
+/* Goes down from `level` (whose page is in the cursor) to an end of the leftmost or rightmost leaf
+ * below it. `place` is where to go at `level` itself. */
+static int descend(const struct ekv_index *index, const struct ekv_run *run,
+                   struct ekv_run_cursor *cursor, uint32_t level, enum end end)
+{
+    const struct ekv_format *format = &index->log->sectors->format;
+    struct ekv_page page;
+    while (level > 0) {
+        uint32_t child;
+        int error = ekv_page_read(index, run, cursor->pages[level], (uint8_t)level, &page);
+        if (error)
+            return error;
+        error = child_at(format, &page, cursor->places[level], &child);
+        if (error)
+            return error;
+        level--;
+        cursor->pages[level] = child;
+        cursor->places[level] = 0;
+        if (end == LAST) {
+            error = ekv_page_read(index, run, child, (uint8_t)level, &page);
+            if (error)
+                return error;
+            cursor->places[level] = page.count - 1;
+        }
+    }
+    int error = ekv_page_read(index, run, cursor->pages[0], 0, &page);
+    if (!error)
+        cursor->leaf_count = page.count;
+    return error;
+}
+
+static int to_end(const struct ekv_index *index, const struct ekv_run *run,
+                  struct ekv_run_cursor *cursor, enum end end)
+{
+    struct ekv_page page;
+    uint32_t top = run->height - 1u;
+    cursor->address = 0;
+    cursor->pages[top] = run->root;
+    int error = ekv_page_read(index, run, run->root, (uint8_t)top, &page);
+    if (error)
+        return error;
+    cursor->places[top] = end == FIRST ? 0 : page.count - 1;
+    return descend(index, run, cursor, top, end);
+}
+
+/* Moves to the first place of the next leaf or the last of the previous one. */
+static int neighbour(const struct ekv_index *index, const struct ekv_run *run,
+                     struct ekv_run_cursor *cursor, enum end direction)
+{
+    for (uint32_t level = 1; level < run->height; level++) {
+        struct ekv_page page;
+        int error = ekv_page_read(index, run, cursor->pages[level], (uint8_t)level, &page);
+        if (error)
+            return error;
+        if (direction == FIRST && cursor->places[level] + 1 < page.count) {
+            cursor->places[level]++;
+            return descend(index, run, cursor, level, FIRST);
+        }
+        if (direction == LAST && cursor->places[level] > 0) {
+            cursor->places[level]--;
+            return descend(index, run, cursor, level, LAST);
+        }
+    }
+    cursor->address = 0;
+    return EKV_NOT_FOUND;
+}
+
+/* Reads the pointer at a place of the cursor's leaf, which was checked when it was entered. */
+static int leaf_entry(const struct ekv_index *index, const struct ekv_run_cursor *cursor,
+                      uint32_t place, uint32_t *address)
+{
+    uint8_t bytes[4];
+    const struct ekv_format *format = &index->log->sectors->format;
+    uint32_t offset = EKV_PAGE_HEAD_SIZE + place * (format->pointer_size + 1);
+    int error = ekv_flash_read(&index->log->sectors->flash, cursor->pages[0] + offset, bytes,
+                               format->pointer_size);
+    if (!error)
+        *address = ekv_pointer_load(format, bytes);
+    return error;
+}
+
+/* Sets `address` from the place, or moves on in `direction` to the nearest entry that is not
+ * stale. `record` is then what it points to. */
+static int settle(const struct ekv_index *index, const struct ekv_run *run,
+                  struct ekv_run_cursor *cursor, enum end direction, struct ekv_record *record)
+{
+    for (;;) {
+        uint32_t sequence, address;
+        if (cursor->places[0] < cursor->leaf_count) {
+            int error = leaf_entry(index, cursor, cursor->places[0], &address);
+            if (error)
+                return error;
+            error = ekv_entry_read(index->log, address, run->sequence, record, &sequence);
+            cursor->address = address;
+            if (error != EKV_NOT_FOUND)
+                return error;
+        }
+        bool inside =
+            direction == FIRST ? cursor->places[0] + 1 < cursor->leaf_count : cursor->places[0] > 0;
+        if (inside) {
+            cursor->places[0] += direction == FIRST ? 1 : -1;
+        } else {
+            int error = neighbour(index, run, cursor, direction);
+            if (error)
+                return error;
+        }
+    }
+}
+
+int ekv_run_first(const struct ekv_index *index, const struct ekv_run *run,
+                  struct ekv_run_cursor *cursor)
+{
+    struct ekv_record record;
+    int error = to_end(index, run, cursor, FIRST);
+    return error ? error : settle(index, run, cursor, FIRST, &record);
+}
+
+int ekv_run_last(const struct ekv_index *index, const struct ekv_run *run,
+                 struct ekv_run_cursor *cursor)
+{
+    struct ekv_record record;
+    int error = to_end(index, run, cursor, LAST);
+    return error ? error : settle(index, run, cursor, LAST, &record);
+}
+
+static int step(const struct ekv_index *index, const struct ekv_run *run,
+                struct ekv_run_cursor *cursor, enum end direction, struct ekv_record *record)
+{
+    bool inside =
+        direction == FIRST ? cursor->places[0] + 1 < cursor->leaf_count : cursor->places[0] > 0;
+    if (cursor->address == 0)
+        return EKV_NOT_FOUND;
+    if (inside) {
+        cursor->places[0] += direction == FIRST ? 1 : -1;
+    } else {
+        int error = neighbour(index, run, cursor, direction);
+        if (error)
+            return error;
+    }
+    return settle(index, run, cursor, direction, record);
+}
+
+int ekv_run_next(const struct ekv_index *index, const struct ekv_run *run,
+                 struct ekv_run_cursor *cursor)
+{
+    struct ekv_record record;
+    return step(index, run, cursor, FIRST, &record);
+}
+
+int ekv_run_previous(const struct ekv_index *index, const struct ekv_run *run,
+                     struct ekv_run_cursor *cursor)
+{
+    struct ekv_record record;
+    return step(index, run, cursor, LAST, &record);
+}
+
+/* Compares `key` with the first entry at or after `place` (and before `end`) of the cursor's leaf
+ * that is not stale. EKV_NOT_FOUND if all of them are. */
+static int compare_at(const struct ekv_index *index, const struct ekv_run *run,
+                      const struct ekv_run_cursor *cursor, struct ekv_key key, uint32_t *place,
+                      uint32_t end, int *order)
+{
+    for (; *place < end; (*place)++) {
+        struct ekv_record record;
+        uint32_t address, sequence;
+        int error = leaf_entry(index, cursor, *place, &address);
+        if (!error)
+            error = ekv_entry_read(index->log, address, run->sequence, &record, &sequence);
+        if (!error)
+            return ekv_record_compare(index->log, &record, key, order);
+        if (error != EKV_NOT_FOUND)
+            return error;
+    }
+    return EKV_NOT_FOUND;
+}
+
+/* Binary search in the cursor's leaf for the first entry >= key (> key with `after`). */
+static int search_leaf(const struct ekv_index *index, const struct ekv_run *run,
+                       struct ekv_run_cursor *cursor, struct ekv_key key, bool after)
+{
+    uint32_t low = 0, high = cursor->leaf_count;
+    while (low < high) {
+        int order = 0;
+        uint32_t middle = low + (high - low) / 2, place = middle;
+        int error = compare_at(index, run, cursor, key, &place, high, &order);
+        if (error < 0)
+            return error;
+        if (error == EKV_OK && (order > 0 || (after && order == 0)))
+            low = place + 1;
+        else
+            high = middle;
+    }
+    cursor->places[0] = (uint8_t)low;
+    return EKV_OK;
+}
+
+/* The first entry >= key (> key with `after`). */
+static int bound(const struct ekv_index *index, const struct ekv_run *run, struct ekv_key key,
+                 bool after, struct ekv_run_cursor *cursor)
+{
+    const struct ekv_format *format = &index->log->sectors->format;
+    struct ekv_page page;
+    struct ekv_record record;
+    bool uncertain = false;
+    uint32_t level = run->height - 1u;
+    cursor->pages[level] = run->root;
+    cursor->address = 0;
+    for (; level > 0; level--) {
+        int error = ekv_page_read(index, run, cursor->pages[level], (uint8_t)level, &page);
+        if (error)
+            return error;
+        error = child_for(format, &page, key, &cursor->places[level], &cursor->pages[level - 1],
+                          &uncertain);
+        if (error)
+            return error;
+    }
+    int error = ekv_page_read(index, run, cursor->pages[0], 0, &page);
+    if (error)
+        return error;
+    cursor->leaf_count = page.count;
+    error = search_leaf(index, run, cursor, key, after);
+    if (error)
+        return error;
+    error = settle(index, run, cursor, FIRST, &record);
+    while (!error && uncertain) {
+        int order;
+        error = ekv_record_compare(index->log, &record, key, &order);
+        if (error || order < 0 || (order == 0 && !after))
+            return error;
+        error = step(index, run, cursor, FIRST, &record);
+    }
+    return error;
+}
+
+int ekv_run_seek(const struct ekv_index *index, const struct ekv_run *run, struct ekv_key key,
+                 struct ekv_run_cursor *cursor)
+{
+    return bound(index, run, key, false, cursor);
+}
+
+int ekv_run_seek_back(const struct ekv_index *index, const struct ekv_run *run, struct ekv_key key,
+                      struct ekv_run_cursor *cursor)
+{
+    int error = bound(index, run, key, true, cursor);
+    if (error == EKV_NOT_FOUND)
+        return ekv_run_last(index, run, cursor);
+    return error ? error : ekv_run_previous(index, run, cursor);
+}
+
+/* --- Exact lookup ---------------------------------------------------------------------------- */
+
+/* Looks at one entry: EKV_OK if it is `key` in a version of at most `limit`. */
+static int match(const struct ekv_index *index, const struct ekv_run *run, uint32_t address,
+                 struct ekv_key key, uint64_t limit)
+{
+    struct ekv_record record;
+    uint32_t sequence;
+    uint64_t version = 0;
+    int order;
+    int error = ekv_entry_read(index->log, address, run->sequence, &record, &sequence);
+    if (error)
+        return error;
+    error = ekv_record_compare(index->log, &record, key, &order);
+    if (error || order != 0)
+        return error ? error : EKV_NOT_FOUND;
+    if (limit != EKV_VERSION_MAX)
+        error = ekv_record_version(index->log, &record, sequence, &version);
+    return error ? error : version <= limit ? EKV_OK : EKV_NOT_FOUND;
+}
+
+/* Where separators leave open which leaf holds the key: in order from the first possible entry. */
+static int find_in_order(const struct ekv_index *index, const struct ekv_run *run,
+                         struct ekv_key key, uint64_t limit, uint32_t *address)
+{
+    struct ekv_run_cursor cursor;
+    struct ekv_record record;
+    int error = bound(index, run, key, false, &cursor);
+    while (!error) {
+        int order;
+        error = ekv_record_read(index->log, cursor.address, &record);
+        if (!error)
+            error = ekv_record_compare(index->log, &record, key, &order);
+        if (error || order != 0)
+            return error ? error : EKV_NOT_FOUND;
+        *address = cursor.address;
+        error = match(index, run, cursor.address, key, limit);
+        if (error != EKV_NOT_FOUND)
+            return error;
+        error = ekv_run_next(index, run, &cursor);
+    }
+    return error;
+}
+
+static int filter_passes(const struct ekv_index *index, const struct ekv_run *run, uint32_t hash,
+                         bool *passes)
+{
+    uint8_t block[EKV_FILTER_BLOCK_SIZE];
+    uint32_t number = ekv_filter_block(hash, run->filter_blocks), address;
+    *passes = true;
+    if (run->filter == 0)
+        return EKV_OK;
+    int error = ekv_filter_address(index, run, number, &address);
+    if (!error)
+        error = ekv_flash_read(&index->log->sectors->flash, address, block, sizeof block);
+    if (error)
+        return error;
+    /* A damaged block costs a look into the run, not an answer. */
+    if (ekv_load(block, 2) ==
+        ekv_filter_crc(&index->log->sectors->format, run->id, number, block + 2))
+        *passes = ekv_filter_has(block + 2, hash);
+    return EKV_OK;
+}
+
+int ekv_run_find(const struct ekv_index *index, const struct ekv_run *run, struct ekv_key key,
+                 uint32_t hash, uint64_t limit, uint32_t *address)
+{
+    const struct ekv_format *format = &index->log->sectors->format;
+    struct ekv_page page;
+    bool passes, uncertain = false;
+    uint32_t at = run->root;
+    int error = filter_passes(index, run, hash, &passes);
+    if (error || !passes)
+        return error ? error : EKV_NOT_FOUND;
+    for (uint32_t level = run->height - 1u; level > 0; level--) {
+        uint8_t place;
+        error = ekv_page_read(index, run, at, (uint8_t)level, &page);
+        if (!error)
+            error = child_for(format, &page, key, &place, &at, &uncertain);
+        if (error)
+            return error;
+    }
+    if (uncertain)
+        return find_in_order(index, run, key, limit, address);
+    error = ekv_page_read(index, run, at, 0, &page);
+    if (error)
+        return error;
+    uint32_t size = format->pointer_size + 1;
+    for (uint32_t i = 0; i < page.count; i++) {
+        const uint8_t *entry = page.bytes + EKV_PAGE_HEAD_SIZE + i * size;
+        if (entry[size - 1] != hash >> 24)
+            continue;
+        *address = ekv_pointer_load(format, entry);
+        error = match(index, run, *address, key, limit);
+        if (error != EKV_NOT_FOUND)
+            return error;
+    }
+    return EKV_NOT_FOUND;
+}
+
+/* --- Filters and sectors --------------------------------------------------------------------- */
+
+uint32_t ekv_filter_block(uint32_t hash, uint32_t block_count)
+{
+    return (uint32_t)((uint64_t)hash * block_count >> 32);
+}
+
+/* Six bits of a block, by double hashing (Kirsch and Mitzenmacher 2006) on the hash mixed anew,
+ * since its high bits chose the block. */
+enum { FILTER_PROBES = 6 };
+
+static uint32_t filter_mix(uint32_t hash)
+{
+    hash *= 0x9e3779b1u;
+    return hash ^ hash >> 15;
+}
+
+void ekv_filter_set(uint8_t *bits, uint32_t hash)
+{
+    uint32_t mixed = filter_mix(hash), step = (mixed >> 16) | 1, at = mixed & 0xffff;
+    for (uint32_t i = 0; i < FILTER_PROBES; i++, at += step)
+        bits[at % EKV_FILTER_BITS / 8] &= (uint8_t) ~(1u << at % EKV_FILTER_BITS % 8);
+}
+
+bool ekv_filter_has(const uint8_t *bits, uint32_t hash)
+{
+    uint32_t mixed = filter_mix(hash), step = (mixed >> 16) | 1, at = mixed & 0xffff;
+    for (uint32_t i = 0; i < FILTER_PROBES; i++, at += step)
+        if (bits[at % EKV_FILTER_BITS / 8] >> at % EKV_FILTER_BITS % 8 & 1)
+            return false;
+    return true;
+}
+
+uint16_t ekv_filter_crc(const struct ekv_format *format, uint32_t run_id, uint32_t block,
+                        const uint8_t *bits)
+{
+    uint32_t seed = ekv_format_seed(format, EKV_KIND_INDEX, run_id, block);
+    return (uint16_t)ekv_crc32c(seed, bits, EKV_FILTER_BLOCK_SIZE - 2);
+}
+
+uint32_t ekv_filter_offset(const struct ekv_format *format)
+{
+    return ekv_align(format->body_offset, ekv_max(EKV_FILTER_BLOCK_SIZE, format->alignment));
+}
+
+uint32_t ekv_filter_sector_blocks(const struct ekv_format *format)
+{
+    return (format->geometry.sector_size - ekv_filter_offset(format)) / EKV_FILTER_BLOCK_SIZE;
+}
+
+int ekv_filter_address(const struct ekv_index *index, const struct ekv_run *run, uint32_t block,
+                       uint32_t *address)
+{
+    uint8_t bytes[4];
+    uint32_t per_sector = ekv_filter_sector_blocks(&index->log->sectors->format);
+    *address = run->filter;
+    if (run->filter_blocks > per_sector) {
+        int error = ekv_flash_read(&index->log->sectors->flash,
+                                   run->filter + block / per_sector * 4, bytes, sizeof bytes);
+        if (error)
+            return error;
+        *address = ekv_load32(bytes);
+    }
+    *address += block % per_sector * EKV_FILTER_BLOCK_SIZE;
+    return EKV_OK;
+}
+
+/* Visits the sector of the page the cursor names at each level that just changed. */
+static int visit_pages(const struct ekv_format *format, const struct ekv_run *run,
+                       const struct ekv_run_cursor *cursor,
+                       int (*visit)(void *context, uint32_t sector), void *context)
+{
+    for (uint32_t level = 0; level < run->height; level++) {
+        int error = visit(context, ekv_sector_of(format, cursor->pages[level]));
+        if (error || cursor->places[level] != 0)
+            return error;
+    }
+    return EKV_OK;
+}
+
+int ekv_run_sectors(const struct ekv_index *index, const struct ekv_run *run,
+                    int (*visit)(void *context, uint32_t sector), void *context)
+{
+    const struct ekv_format *format = &index->log->sectors->format;
+    struct ekv_run_cursor cursor;
+    int error = to_end(index, run, &cursor, FIRST);
+    while (!error) {
+        error = visit_pages(format, run, &cursor, visit, context);
+        if (!error)
+            error = neighbour(index, run, &cursor, FIRST);
+    }
+    if (error != EKV_NOT_FOUND)
+        return error;
+    if (run->filter == 0)
+        return EKV_OK;
+    error = visit(context, ekv_sector_of(format, run->filter));
+    for (uint32_t block = 0; !error && block < run->filter_blocks;
+         block += ekv_filter_sector_blocks(format)) {
+        uint32_t address;
+        error = ekv_filter_address(index, run, block, &address);
+        if (!error)
+            error = visit(context, ekv_sector_of(format, address));
+    }
+    return error;
+}

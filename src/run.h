@@ -1,0 +1,120 @@
+/* Runs: immutable sorted tables of pointers into the log, as trees of pages in index sectors.
+ *
+ * A leaf page holds pointers in key order with a fingerprint each; inner pages hold shortened
+ * separators and the addresses of the pages below. A filter (Bloom, in blocks) tells which keys are
+ * certainly not there. An entry is stale when the sector it points to was reused after the run was
+ * made; stale entries are skipped wherever entries are read.
+ */
+#ifndef EKV_RUN_H
+#define EKV_RUN_H
+
+#include "log.h"
+
+enum {
+    EKV_RUN_HEIGHT_MAX = 5, /* levels of pages, the leaves included */
+    EKV_RUN_COUNT_MAX = 30,
+};
+
+struct ekv_run {
+    uint32_t id;
+    uint32_t root; /* address of the root page */
+    uint32_t entry_count;
+    uint32_t sequence; /* no entry points into a sector with a larger one: staleness */
+    uint32_t filter;   /* address of the filter's first block, or of its map; 0: no filter */
+    uint16_t filter_blocks;
+    uint8_t level;
+    uint8_t height;
+};
+
+/* The index as readers need it: where pages and records are read from. `page` is the one buffer
+ * that all readers share when the flash is not mapped. */
+struct ekv_index {
+    struct ekv_log *log;
+    uint8_t *page;
+};
+
+/* A page, checked: in the mapped flash or in the shared buffer. */
+struct ekv_page {
+    const uint8_t *bytes;
+    uint32_t size;
+    uint8_t level;
+    uint8_t count;
+};
+
+/* Reads and checks a page of a run. `level`: what it must be. Errors: EKV_CORRUPT.
+ * Flash: one read. */
+EKV_MUST_CHECK int ekv_page_read(const struct ekv_index *index, const struct ekv_run *run,
+                                 uint32_t address, uint8_t level, struct ekv_page *page);
+
+/* Checksum of a page's bytes behind the crc, seeded with the id of its run (ids are never used
+ * again, so this saves a look at the sector's stamp). */
+uint32_t ekv_page_crc(const struct ekv_format *format, uint32_t run_id, uint32_t address,
+                      const uint8_t *bytes, uint32_t size);
+
+/* A separator is compared with a key's space byte followed by its bytes. */
+static inline uint8_t ekv_key_at(struct ekv_key key, uint32_t place)
+{
+    return place == 0 ? key.space : ((const uint8_t *)key.bytes)[place - 1];
+}
+
+/* --- Entries --------------------------------------------------------------------------------- */
+
+/* EKV_OK and the record if `address`, an entry of a run made at `sequence`, is not stale;
+ * EKV_NOT_FOUND if it is. `record_sequence` is of the sector it lies in. */
+EKV_MUST_CHECK int ekv_entry_read(const struct ekv_log *log, uint32_t address, uint32_t sequence,
+                                  struct ekv_record *record, uint32_t *record_sequence);
+
+/* --- Cursor over one run --------------------------------------------------------------------- */
+
+/* Position in a run: a page and a place in it for each level, leaf first. `address` is the entry
+ * stood on, 0 when past either end. */
+struct ekv_run_cursor {
+    uint32_t address;
+    uint32_t pages[EKV_RUN_HEIGHT_MAX];
+    uint8_t places[EKV_RUN_HEIGHT_MAX];
+    uint8_t leaf_count;
+};
+
+/* Moves to the first entry (newest version) with a key >= `key`, or to the last entry (oldest
+ * version) with a key <= `key`; or to an end of the run. Past the end `address` becomes 0 and the
+ * answer is EKV_NOT_FOUND. */
+EKV_MUST_CHECK int ekv_run_seek(const struct ekv_index *index, const struct ekv_run *run,
+                                struct ekv_key key, struct ekv_run_cursor *cursor);
+EKV_MUST_CHECK int ekv_run_seek_back(const struct ekv_index *index, const struct ekv_run *run,
+                                     struct ekv_key key, struct ekv_run_cursor *cursor);
+EKV_MUST_CHECK int ekv_run_first(const struct ekv_index *index, const struct ekv_run *run,
+                                 struct ekv_run_cursor *cursor);
+EKV_MUST_CHECK int ekv_run_last(const struct ekv_index *index, const struct ekv_run *run,
+                                struct ekv_run_cursor *cursor);
+
+/* One entry on or back, stale ones skipped. */
+EKV_MUST_CHECK int ekv_run_next(const struct ekv_index *index, const struct ekv_run *run,
+                                struct ekv_run_cursor *cursor);
+EKV_MUST_CHECK int ekv_run_previous(const struct ekv_index *index, const struct ekv_run *run,
+                                    struct ekv_run_cursor *cursor);
+
+/* Finds the newest entry of `key` with a version of at most `limit`.
+ * EKV_NOT_FOUND if there is none. Flash: a filter block; then a page for each level of the tree and
+ * one record. */
+EKV_MUST_CHECK int ekv_run_find(const struct ekv_index *index, const struct ekv_run *run,
+                                struct ekv_key key, uint32_t hash, uint64_t limit,
+                                uint32_t *address);
+
+/* Calls `visit` with the sector of every page and filter block of the run, repeats included. */
+EKV_MUST_CHECK int ekv_run_sectors(const struct ekv_index *index, const struct ekv_run *run,
+                                   int (*visit)(void *context, uint32_t sector), void *context);
+
+/* Bits of the filter: sets or tests those of `hash` in a block's 30 bytes. */
+void ekv_filter_set(uint8_t *bits, uint32_t hash);
+bool ekv_filter_has(const uint8_t *bits, uint32_t hash);
+uint32_t ekv_filter_block(uint32_t hash, uint32_t block_count);
+uint16_t ekv_filter_crc(const struct ekv_format *format, uint32_t run_id, uint32_t block,
+                        const uint8_t *bits);
+/* Offset of the first block in a sector, and how many fit behind it. */
+uint32_t ekv_filter_offset(const struct ekv_format *format);
+uint32_t ekv_filter_sector_blocks(const struct ekv_format *format);
+/* Address of a block, through the filter's map if it has one. */
+EKV_MUST_CHECK int ekv_filter_address(const struct ekv_index *index, const struct ekv_run *run,
+                                      uint32_t block, uint32_t *address);
+
+#endif

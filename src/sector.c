@@ -1,0 +1,301 @@
+/* Owns the map of sectors: state, live count, the pool of erased ones, the virgin mark.
+ *
+ * Invariants: each sector has exactly one state and `counts` counts them; a ready sector was erased
+ * and stamped in this session and nothing was programmed in it since; a sector is erased only when
+ * it is free, and it becomes free only after that is durable on flash (a freed record, a manifest
+ * edit). A virgin sector (number >= `virgin`) was never programmed; the mark saved on flash runs
+ * ahead of the true one, so that after a power cut no sector that may have been programmed counts
+ * as virgin.
+ *
+ * Wear: free sectors are taken in rotation, out of each window of sixteen the least erased one.
+ *
+ * A power cut during an erase leaves a sector without a valid stamp A; it is free at the next mount
+ * and will be erased again. Its erase count is then taken to be the largest known.
+ */
+#include "sector.h"
+
+#include <assert.h>
+#include <string.h>
+
+enum { WINDOW = 16, PIECE = 64 };
+
+size_t ekv_sectors_memory_size(uint32_t sector_count)
+{
+    return (sector_count + 1) / 2 + sector_count;
+}
+
+void ekv_sectors_init(struct ekv_sectors *sectors, const struct ekv_flash *flash, uint64_t store_id,
+                      uint8_t *memory)
+{
+    uint32_t count = flash->geometry.sector_count;
+    memset(sectors, 0, sizeof *sectors);
+    sectors->flash = *flash;
+    ekv_format_init(&sectors->format, &flash->geometry, store_id);
+    sectors->states = memory;
+    sectors->lives = memory + (count + 1) / 2;
+    memset(memory, 0, ekv_sectors_memory_size(count));
+    sectors->counts[EKV_SECTOR_FREE] = count;
+    sectors->virgin = sectors->virgin_saved = count;
+    for (uint32_t i = 0; i < sectors->format.ring_count; i++)
+        ekv_sector_set(sectors, i, EKV_SECTOR_MANIFEST);
+}
+
+static uint8_t nibble(const struct ekv_sectors *sectors, uint32_t sector)
+{
+    assert(sector < sectors->format.geometry.sector_count);
+    return sectors->states[sector / 2] >> (sector % 2 * 4) & 15;
+}
+
+static void nibble_set(struct ekv_sectors *sectors, uint32_t sector, uint8_t value)
+{
+    uint8_t *byte = &sectors->states[sector / 2];
+    uint32_t shift = sector % 2 * 4;
+    *byte = (uint8_t)((*byte & ~(15u << shift)) | (uint32_t)value << shift);
+}
+
+enum ekv_sector_state ekv_sector_state(const struct ekv_sectors *sectors, uint32_t sector)
+{
+    return (enum ekv_sector_state)(nibble(sectors, sector) & 7);
+}
+
+void ekv_sector_set(struct ekv_sectors *sectors, uint32_t sector, enum ekv_sector_state state)
+{
+    sectors->counts[ekv_sector_state(sectors, sector)]--;
+    sectors->counts[state]++;
+    nibble_set(sectors, sector, (uint8_t)state | EKV_SECTOR_DIRTY);
+    sectors->lives[sector] = 0;
+}
+
+bool ekv_sector_dirty(const struct ekv_sectors *sectors, uint32_t sector)
+{
+    return nibble(sectors, sector) & EKV_SECTOR_DIRTY;
+}
+
+void ekv_sector_clean(struct ekv_sectors *sectors, uint32_t sector)
+{
+    nibble_set(sectors, sector, nibble(sectors, sector) & 7);
+}
+
+/* Live units up to an offset of a sector; differences of it telescope. */
+static uint32_t units(const struct ekv_sectors *sectors, uint32_t offset)
+{
+    return (uint32_t)((uint64_t)offset * EKV_LIVE_MAX / sectors->format.geometry.sector_size);
+}
+
+static uint32_t record_units(const struct ekv_sectors *sectors, uint32_t address, uint32_t size)
+{
+    uint32_t offset = ekv_offset_of(&sectors->format, address);
+    return units(sectors, offset + size) - units(sectors, offset);
+}
+
+void ekv_sector_live_add(struct ekv_sectors *sectors, uint32_t address, uint32_t size)
+{
+    uint32_t sector = ekv_sector_of(&sectors->format, address);
+    sectors->lives[sector] =
+        (uint8_t)(sectors->lives[sector] + record_units(sectors, address, size));
+    nibble_set(sectors, sector, nibble(sectors, sector) | EKV_SECTOR_DIRTY);
+}
+
+void ekv_sector_live_remove(struct ekv_sectors *sectors, uint32_t address, uint32_t size)
+{
+    uint32_t sector = ekv_sector_of(&sectors->format, address);
+    uint32_t removed = record_units(sectors, address, size);
+    if (ekv_sector_state(sectors, sector) != EKV_SECTOR_LOG)
+        return; /* a snapshot's sector in limbo: not counted any more */
+    sectors->lives[sector] =
+        (uint8_t)(sectors->lives[sector] - ekv_min(removed, sectors->lives[sector]));
+    nibble_set(sectors, sector, nibble(sectors, sector) | EKV_SECTOR_DIRTY);
+}
+
+uint32_t ekv_sector_erase_count(const struct ekv_sectors *sectors, uint32_t sector)
+{
+    uint8_t bytes[EKV_STAMP_A_SIZE];
+    struct ekv_stamp_a stamp;
+    uint32_t address = ekv_address(&sectors->format, sector, 0);
+    if (ekv_flash_read(&sectors->flash, address, bytes, sizeof bytes) ||
+        ekv_stamp_a_decode(bytes, &stamp))
+        return 0;
+    return stamp.erase_count;
+}
+
+int ekv_sector_program(struct ekv_sectors *sectors, uint32_t address, const void *data,
+                       uint32_t size)
+{
+    assert(size <= ekv_page_room(address));
+    sectors->programs++;
+    sectors->programmed_size += size;
+    return ekv_flash_program(&sectors->flash, address, data, size);
+}
+
+/* A stamp takes whole write units; what it leaves of them stays 0xff. */
+static int stamp_write(struct ekv_sectors *sectors, uint32_t address, const uint8_t *bytes,
+                       uint32_t size, uint32_t total)
+{
+    assert(total <= sizeof sectors->scratch);
+    memset(sectors->scratch, 0xff, total);
+    memcpy(sectors->scratch, bytes, size);
+    return ekv_sector_program(sectors, address, sectors->scratch, total);
+}
+
+static int stamp_a_write(struct ekv_sectors *sectors, uint32_t sector, uint32_t erase_count)
+{
+    uint8_t bytes[EKV_STAMP_A_SIZE];
+    struct ekv_stamp_a stamp = {sectors->format.geometry, sectors->format.store_id, sector,
+                                erase_count};
+    ekv_stamp_a_encode(&stamp, bytes);
+    sectors->erase_count_max = ekv_max(sectors->erase_count_max, erase_count);
+    return stamp_write(sectors, ekv_address(&sectors->format, sector, 0), bytes, sizeof bytes,
+                       ekv_stamp_b_offset(&sectors->format));
+}
+
+/* The wait of an erase is the one that readers must not share: the lock is let go. */
+static int erase_unlocked(struct ekv_sectors *sectors, uint32_t sector)
+{
+    int error = EKV_OK;
+    if (sectors->locks)
+        sectors->locks->unlock_write(sectors->lock_context);
+    if (sectors->freed_since_sync)
+        error = ekv_flash_sync(&sectors->flash, true);
+    if (!error)
+        error = ekv_flash_erase(&sectors->flash, sector);
+    if (sectors->locks)
+        sectors->locks->lock_write(sectors->lock_context);
+    if (!error)
+        sectors->freed_since_sync = false;
+    return error;
+}
+
+int ekv_sector_erase(struct ekv_sectors *sectors, uint32_t sector)
+{
+    uint32_t erase_count = ekv_sector_erase_count(sectors, sector);
+    if (erase_count == 0)
+        erase_count = sectors->erase_count_max;
+    sectors->erases++;
+    int error = erase_unlocked(sectors, sector);
+    if (error)
+        return error;
+    return stamp_a_write(sectors, sector, erase_count + 1);
+}
+
+static int is_blank(const struct ekv_sectors *sectors, uint32_t sector, bool *blank)
+{
+    uint8_t piece[PIECE];
+    uint32_t size = sectors->format.geometry.sector_size;
+    *blank = false;
+    for (uint32_t offset = 0; offset < size; offset += PIECE) {
+        uint32_t address = ekv_address(&sectors->format, sector, offset);
+        int error = ekv_flash_read(&sectors->flash, address, piece, PIECE);
+        if (error)
+            return error;
+        for (uint32_t i = 0; i < PIECE; i++)
+            if (piece[i] != 0xff)
+                return EKV_OK;
+    }
+    *blank = true;
+    return EKV_OK;
+}
+
+/* The least erased of the next sixteen free sectors in rotation; EKV_NO_SECTOR if none is free. */
+static uint32_t choose(struct ekv_sectors *sectors)
+{
+    uint32_t count = sectors->format.geometry.sector_count;
+    uint32_t best = EKV_NO_SECTOR, best_count = UINT32_MAX, seen = 0;
+    uint32_t sector = sectors->cursor;
+    for (uint32_t i = 0; i < count && seen < WINDOW; i++, sector++) {
+        if (sector >= count)
+            sector = 0;
+        if (ekv_sector_state(sectors, sector) != EKV_SECTOR_FREE || sector >= sectors->virgin)
+            continue;
+        seen++;
+        uint32_t erase_count = ekv_sector_erase_count(sectors, sector);
+        if (erase_count < best_count) {
+            best = sector;
+            best_count = erase_count;
+        }
+    }
+    if (best != EKV_NO_SECTOR)
+        sectors->cursor = best + 1;
+    return best;
+}
+
+/* Takes the sector at the virgin mark into use: no erase if it reads blank. */
+static int prepare_virgin(struct ekv_sectors *sectors, uint32_t *sector)
+{
+    bool blank = false;
+    bool saved = sectors->virgin < sectors->virgin_saved;
+    *sector = sectors->virgin++;
+    int error = saved ? is_blank(sectors, *sector, &blank) : EKV_OK;
+    if (error)
+        return error;
+    return blank ? stamp_a_write(sectors, *sector, 1) : ekv_sector_erase(sectors, *sector);
+}
+
+int ekv_sector_prepare(struct ekv_sectors *sectors)
+{
+    uint32_t count = sectors->format.geometry.sector_count;
+    assert(sectors->counts[EKV_SECTOR_READY] < EKV_READY_MAX);
+    while (sectors->counts[EKV_SECTOR_FREE] > 0) {
+        uint32_t sector;
+        int error;
+        bool fresh = sectors->virgin < sectors->virgin_saved;
+        uint32_t chosen = fresh ? EKV_NO_SECTOR : choose(sectors);
+        if (chosen != EKV_NO_SECTOR) {
+            sector = chosen;
+            error = ekv_sector_erase(sectors, sector);
+        } else {
+            assert(sectors->virgin < count);
+            error = prepare_virgin(sectors, &sector);
+        }
+        if (error == EKV_IO) {
+            ekv_sector_set(sectors, sector, EKV_SECTOR_RETIRED);
+            continue;
+        }
+        if (error)
+            return error;
+        sectors->ready[sectors->counts[EKV_SECTOR_READY]] = sector;
+        ekv_sector_set(sectors, sector, EKV_SECTOR_READY);
+        return EKV_OK;
+    }
+    return EKV_FULL;
+}
+
+int ekv_sector_take(struct ekv_sectors *sectors, enum ekv_sector_state state, uint32_t *sector)
+{
+    if (sectors->counts[EKV_SECTOR_READY] == 0) {
+        int error = ekv_sector_prepare(sectors);
+        if (error)
+            return error;
+    }
+    *sector = sectors->ready[0];
+    uint32_t left = sectors->counts[EKV_SECTOR_READY] - 1;
+    memmove(sectors->ready, sectors->ready + 1, left * sizeof sectors->ready[0]);
+    ekv_sector_set(sectors, *sector, state);
+    return EKV_OK;
+}
+
+int ekv_sector_stamp(struct ekv_sectors *sectors, uint32_t sector, const struct ekv_stamp_b *stamp)
+{
+    uint8_t bytes[EKV_STAMP_B_SIZE];
+    uint32_t offset = ekv_stamp_b_offset(&sectors->format);
+    ekv_stamp_b_encode(&sectors->format, stamp, sector, bytes);
+    return stamp_write(sectors, ekv_address(&sectors->format, sector, offset), bytes, sizeof bytes,
+                       sectors->format.body_offset - offset);
+}
+
+int ekv_sector_stamp_read(const struct ekv_sectors *sectors, uint32_t sector,
+                          struct ekv_stamp_b *stamp)
+{
+    uint8_t bytes[EKV_STAMP_B_SIZE];
+    uint32_t offset = ekv_stamp_b_offset(&sectors->format);
+    int error = ekv_flash_read(&sectors->flash, ekv_address(&sectors->format, sector, offset),
+                               bytes, sizeof bytes);
+    return error ? error : ekv_stamp_b_decode(&sectors->format, bytes, sector, stamp);
+}
+
+uint32_t ekv_sectors_virgin_save(struct ekv_sectors *sectors)
+{
+    uint32_t count = sectors->format.geometry.sector_count;
+    uint32_t mark = ekv_min(count, sectors->virgin + EKV_VIRGIN_STEP);
+    sectors->virgin_saved = ekv_max(sectors->virgin_saved, mark);
+    return sectors->virgin_saved;
+}

@@ -1,0 +1,100 @@
+/* Sectors: who owns each, how live each is, which are erased, and wear leveling.
+ *
+ * A sector is free (its content is of no use), ready (erased and stamped), or in use by the log,
+ * the index or the manifest; limbo is a log sector that only open snapshots still need; retired is
+ * one whose erase or program failed.
+ */
+#ifndef EKV_SECTOR_H
+#define EKV_SECTOR_H
+
+#include "ekv.h"
+#include "format.h"
+
+enum ekv_sector_state {
+    EKV_SECTOR_FREE = 0,
+    EKV_SECTOR_READY = 1,
+    EKV_SECTOR_LOG = 2,
+    EKV_SECTOR_INDEX = 3,
+    EKV_SECTOR_MANIFEST = 4,
+    EKV_SECTOR_LIMBO = 5,
+    EKV_SECTOR_RETIRED = 6,
+    EKV_SECTOR_STATE_COUNT = 7,
+    EKV_SECTOR_DIRTY = 8, /* flag: state or live count differs from what the manifest says */
+};
+
+enum {
+    EKV_READY_MAX = 8,
+    EKV_READY_TARGET = 3,
+    EKV_VIRGIN_STEP = 8, /* the saved virgin mark runs ahead of the true one by up to so many */
+    EKV_LIVE_MAX = 240,  /* units of live count in a full sector */
+};
+
+struct ekv_sectors {
+    struct ekv_flash flash;
+    struct ekv_format format;
+    const struct ekv_locks *locks;
+    void *lock_context;
+    uint8_t *states; /* a nibble a sector */
+    uint8_t *lives;  /* live units of a log sector, generation of a limbo one */
+    uint32_t counts[EKV_SECTOR_STATE_COUNT];
+    uint32_t ready[EKV_READY_MAX]; /* in the order of their erase */
+    uint32_t virgin;
+    uint32_t virgin_saved;
+    uint32_t cursor; /* where the search for a free sector goes on */
+    uint32_t erase_count_max;
+    bool freed_since_sync;
+    uint64_t erases, programs, programmed_size;
+    uint8_t scratch[EKV_PAGE_SIZE]; /* for stamps and manifest frames while they are written */
+};
+
+/* `memory` holds ekv_sectors_memory_size bytes. All sectors begin free, the ring as manifest. */
+size_t ekv_sectors_memory_size(uint32_t sector_count);
+void ekv_sectors_init(struct ekv_sectors *sectors, const struct ekv_flash *flash, uint64_t store_id,
+                      uint8_t *memory);
+
+enum ekv_sector_state ekv_sector_state(const struct ekv_sectors *sectors, uint32_t sector);
+void ekv_sector_set(struct ekv_sectors *sectors, uint32_t sector, enum ekv_sector_state state);
+bool ekv_sector_dirty(const struct ekv_sectors *sectors, uint32_t sector);
+void ekv_sector_clean(struct ekv_sectors *sectors, uint32_t sector);
+
+/* Adds the record at [address, address + size) to its sector's live count, or takes it off. The
+ * units telescope: records that fill a sector add up to at most EKV_LIVE_MAX. */
+void ekv_sector_live_add(struct ekv_sectors *sectors, uint32_t address, uint32_t size);
+void ekv_sector_live_remove(struct ekv_sectors *sectors, uint32_t address, uint32_t size);
+
+/* Free and ready sectors together. */
+static inline uint32_t ekv_sectors_available(const struct ekv_sectors *sectors)
+{
+    return sectors->counts[EKV_SECTOR_FREE] + sectors->counts[EKV_SECTOR_READY];
+}
+
+/* Erases one free sector and stamps it, or takes a virgin one that reads blank. A sector that fails
+ * is retired and another one tried. The write lock is let go for the erase.
+ * Errors: EKV_FULL (no sector is free). Flash: a sync if sectors were freed, one erase, one
+ * program. Power cut: the sector is free. */
+EKV_MUST_CHECK int ekv_sector_prepare(struct ekv_sectors *sectors);
+
+/* Takes a ready sector (preparing one if there is none) for `state`; stamp B is still to come.
+ * Errors: EKV_FULL. */
+EKV_MUST_CHECK int ekv_sector_take(struct ekv_sectors *sectors, enum ekv_sector_state state,
+                                   uint32_t *sector);
+
+/* Erases and stamps a given sector: those of the manifest's ring. */
+EKV_MUST_CHECK int ekv_sector_erase(struct ekv_sectors *sectors, uint32_t sector);
+
+/* Writes and reads stamp B. Reading: EKV_NOT_FOUND if the sector was not put to use. */
+EKV_MUST_CHECK int ekv_sector_stamp(struct ekv_sectors *sectors, uint32_t sector,
+                                    const struct ekv_stamp_b *stamp);
+EKV_MUST_CHECK int ekv_sector_stamp_read(const struct ekv_sectors *sectors, uint32_t sector,
+                                         struct ekv_stamp_b *stamp);
+/* 0 for a sector that has no valid stamp A. */
+uint32_t ekv_sector_erase_count(const struct ekv_sectors *sectors, uint32_t sector);
+
+/* Programs within one page; counts it. */
+EKV_MUST_CHECK int ekv_sector_program(struct ekv_sectors *sectors, uint32_t address,
+                                      const void *data, uint32_t size);
+
+/* Moves the virgin mark that is about to be written to flash ahead; returns it. */
+uint32_t ekv_sectors_virgin_save(struct ekv_sectors *sectors);
+
+#endif
