@@ -1,0 +1,80 @@
+/* Flash in an image file on the host.
+ *
+ * A writer holds an exclusive lock on the file, readers share one. Reads are in place, through a
+ * read-only mapping; programs and erases are written with pwrite(2), so that a full or failing
+ * disk is an error and not a signal, and nothing else in the process can change the image. They
+ * are visible to readers when they return and survive a crash of the host after a sync.
+ *
+ * A file that is truncated under its mapping would kill the process at the next read. While an
+ * image is open, that signal (SIGBUS) is caught for its mapping: the missing pages read as zeroes
+ * from then on, which no checksum takes for data, and every later program, erase and sync fails.
+ *
+ * Functions return EKV_OK or a negative result, and leave one clear sentence in `error`. Nothing is
+ * ever printed.
+ */
+#ifndef EKV_HOST_IMAGE_H
+#define EKV_HOST_IMAGE_H
+
+#include "flash.h"
+
+enum image_mode {
+    IMAGE_READ_WRITE,
+    IMAGE_READ_ONLY, /* with the shared lock: nobody writes meanwhile */
+    IMAGE_VIEW,      /* also while somebody writes: then a private copy of one moment of it */
+};
+
+/* Where in the file the flash lies. `size` 0: to the end of the file. Both are multiples of 512
+ * (unless `loose`, for dumps: what is left over at the end is not used). */
+struct image_window {
+    uint64_t offset;
+    uint64_t size;
+    bool loose;
+};
+
+/* `flash` is what ekv_probe, ekv_format and ekv_mount take, with a geometry of 512-byte sectors
+ * until somebody knows better; its context is this struct, so it must not move. `failed` is set
+ * for good when bytes may have been lost; `error` says why. `copied` says that an IMAGE_VIEW is a
+ * copy, because a writer has the image open. The rest is private. */
+struct image {
+    struct ekv_flash flash;
+    char error[400];
+    bool read_only;
+    bool copied;
+    bool failed;
+
+    int file;
+    int slot;
+    bool dirty;
+    uint64_t offset;
+    uint32_t size;
+    uint8_t *mapping;
+    size_t mapping_size;
+    uint64_t sync_count;
+    char name[200];
+};
+
+/* Opens an image. `window` may be NULL: the whole file.
+ * Errors: EKV_IO (not there, no permission, reading failed), EKV_INVALID (not a regular file, too
+ * small, window outside of the file, size no multiple of 512), EKV_BUSY (locked by somebody: the
+ * sentence says by whom), EKV_MEMORY. On error there is nothing to close. */
+EKV_MUST_CHECK int image_open(struct image *image, const char *path, enum image_mode mode,
+                              const struct image_window *window);
+
+/* Makes a new file of `size` bytes (a multiple of 512), its blocks reserved on the disk, and opens
+ * it for writing; an existing file is never touched. The file holds zeroes, so ekv_format must not
+ * be told that it is blank. Errors: as image_open, EKV_FULL. */
+EKV_MUST_CHECK int image_create(struct image *image, const char *path, uint64_t size);
+
+/* Checks that the size is a multiple of the sector that `flash.geometry` names by now.
+ * Errors: EKV_GEOMETRY. */
+EKV_MUST_CHECK int image_check_sectors(struct image *image);
+
+/* Whether the file is still there in full: not deleted, not truncated. Cheap (one fstat).
+ * Errors: EKV_IO, with the sentence. A deleted image goes on working until it is closed; a
+ * truncated one has failed. */
+EKV_MUST_CHECK int image_check_file(struct image *image);
+
+/* Unmaps, unlocks and closes. Does not sync: ekv_unmount does. */
+void image_close(struct image *image);
+
+#endif
