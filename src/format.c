@@ -7,6 +7,26 @@
 
 #include "crc32c.h"
 
+uint32_t ekv_format_run_count_max(uint32_t sector_count)
+{
+    if (sector_count <= 8)
+        return 6;
+    if (sector_count <= 16)
+        return 12;
+    return sector_count <= 256 ? 24 : 30;
+}
+
+/* The manifest's ring holds three checkpoints with room for edits behind each, and grows with the
+ * flash so that its sectors wear no faster than others. */
+static uint32_t ring_count(const struct ekv_format *format)
+{
+    uint32_t sector_count = format->geometry.sector_count;
+    uint32_t checkpoint = 140 + 28 * ekv_format_run_count_max(sector_count) + 2 * sector_count;
+    uint32_t room = format->geometry.sector_size - format->body_offset;
+    uint32_t sectors = (checkpoint + checkpoint / 4 + room / 4 + room - 1) / room;
+    return ekv_max(3 * sectors, 2 + sector_count / 128);
+}
+
 void ekv_format_init(struct ekv_format *format, const struct ekv_geometry *geometry,
                      uint64_t store_id)
 {
@@ -19,7 +39,7 @@ void ekv_format_init(struct ekv_format *format, const struct ekv_geometry *geome
         format->alignment *= 2;
     format->body_offset = ekv_align(ekv_stamp_b_offset(format) + EKV_STAMP_B_SIZE,
                                     ekv_max(geometry->write_unit, format->alignment));
-    format->ring_count = ekv_max(3, 2 + geometry->sector_count / 128);
+    format->ring_count = ring_count(format);
 }
 
 uint32_t ekv_format_seed(const struct ekv_format *format, uint8_t kind, uint32_t sequence,

@@ -35,6 +35,9 @@ struct ekv_format {
     uint32_t ring_count;   /* manifest sectors, at the start of the flash */
 };
 
+/* The most runs that a store with so many sectors has. */
+uint32_t ekv_format_run_count_max(uint32_t sector_count);
+
 void ekv_format_init(struct ekv_format *format, const struct ekv_geometry *geometry,
                      uint64_t store_id);
 
@@ -188,12 +191,11 @@ static inline uint32_t ekv_page_room(uint32_t address)
 
 /* --- Index pages and manifest frames --------------------------------------------------------- */
 
-/* A page reaches from its address to the end of the program page: crc 4, level 1 (0: leaf), count
- * 1, then entries. Leaf entry: pointer, fingerprint 1. Inner entry: pointer, shared 1, suffix size
- * 1 (top bit: cut short), suffix. The filter of a run is blocks of 32 bytes, crc 2 and 240 bits. */
+/* A page lies within a program page: crc 4, level 1 (0: leaf), count 1, size - 1 in 1, then
+ * entries. Leaf entry: pointer, fingerprint 1. Inner entry: pointer, shared 1, suffix size 1 (top
+ * bit: cut short), suffix. The filter of a run is blocks of 32 bytes, crc 2 and 240 bits. */
 enum {
-    EKV_PAGE_HEAD_SIZE = 6,
-    EKV_PAGE_SIZE_MIN = 64,
+    EKV_PAGE_HEAD_SIZE = 7,
     EKV_SEPARATOR_CUT = 0x80,
     EKV_SEPARATOR_SIZE_MAX = 72,
     EKV_FILTER_BLOCK_SIZE = 32,

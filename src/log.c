@@ -205,6 +205,9 @@ int ekv_log_sequence(const struct ekv_log *log, uint32_t address, uint32_t *sequ
         *sequence = log->sequence;
         return EKV_OK;
     }
+    enum ekv_sector_state state = ekv_sector_state(log->sectors, sector);
+    if (state != EKV_SECTOR_LOG && state != EKV_SECTOR_LIMBO)
+        return EKV_NOT_FOUND; /* perhaps being erased this very moment */
     int error = ekv_sector_stamp_read(log->sectors, sector, &stamp);
     if (error)
         return error;

@@ -25,21 +25,24 @@ int ekv_page_read(const struct ekv_index *index, const struct ekv_run *run, uint
 {
     const struct ekv_flash *flash = &index->log->sectors->flash;
     const struct ekv_format *format = &index->log->sectors->format;
-    page->size = ekv_page_room(address);
-    if (page->size < EKV_PAGE_SIZE_MIN || address >= ekv_flash_size(flash))
+    uint32_t room = ekv_page_room(address);
+    if (room < EKV_PAGE_HEAD_SIZE || address >= ekv_flash_size(flash))
         return EKV_CORRUPT;
     page->bytes = index->page;
     if (flash->map) {
         page->bytes = flash->map + address;
     } else {
-        int error = ekv_flash_read(flash, address, index->page, page->size);
+        int error = ekv_flash_read(flash, address, index->page, room);
         if (error)
             return error;
     }
-    uint32_t crc = ekv_page_crc(format, run->id, address, page->bytes + EKV_CRC_SIZE,
-                                page->size - EKV_CRC_SIZE);
     page->level = page->bytes[4];
     page->count = page->bytes[5];
+    page->size = page->bytes[6] + 1u;
+    if (page->size < EKV_PAGE_HEAD_SIZE || page->size > room)
+        return EKV_CORRUPT;
+    uint32_t crc = ekv_page_crc(format, run->id, address, page->bytes + EKV_CRC_SIZE,
+                                page->size - EKV_CRC_SIZE);
     uint32_t count_max = (page->size - EKV_PAGE_HEAD_SIZE) / (format->pointer_size + 1);
     if (ekv_load32(page->bytes) != crc || page->level != level || page->count == 0 ||
         page->count > count_max)
@@ -315,6 +318,18 @@ int ekv_run_previous(const struct ekv_index *index, const struct ekv_run *run,
     return step(index, run, cursor, LAST, &record);
 }
 
+int ekv_run_leaf_first(const struct ekv_index *index, const struct ekv_run *run,
+                       struct ekv_run_cursor *cursor)
+{
+    return to_end(index, run, cursor, FIRST);
+}
+
+int ekv_run_leaf_next(const struct ekv_index *index, const struct ekv_run *run,
+                      struct ekv_run_cursor *cursor)
+{
+    return neighbour(index, run, cursor, FIRST);
+}
+
 /* Compares `key` with the first entry at or after `place` (and before `end`) of the cursor's leaf
  * that is not stale. EKV_NOT_FOUND if all of them are. */
 static int compare_at(const struct ekv_index *index, const struct ekv_run *run,
@@ -575,17 +590,18 @@ int ekv_filter_address(const struct ekv_index *index, const struct ekv_run *run,
     return EKV_OK;
 }
 
-/* Visits the sector of the page the cursor names at each level that just changed. */
+/* Visits the leaf of the cursor, and the inner pages of which it is the first leaf. */
 static int visit_pages(const struct ekv_format *format, const struct ekv_run *run,
                        const struct ekv_run_cursor *cursor,
                        int (*visit)(void *context, uint32_t sector), void *context)
 {
-    for (uint32_t level = 0; level < run->height; level++) {
-        int error = visit(context, ekv_sector_of(format, cursor->pages[level]));
-        if (error || cursor->places[level] != 0)
-            return error;
+    int error = visit(context, ekv_sector_of(format, cursor->pages[0]));
+    for (uint32_t level = 1; !error && level < run->height; level++) {
+        if (cursor->places[level] != 0)
+            return EKV_OK;
+        error = visit(context, ekv_sector_of(format, cursor->pages[level]));
     }
-    return EKV_OK;
+    return error;
 }
 
 int ekv_run_sectors(const struct ekv_index *index, const struct ekv_run *run,
@@ -604,8 +620,10 @@ int ekv_run_sectors(const struct ekv_index *index, const struct ekv_run *run,
     if (run->filter == 0)
         return EKV_OK;
     error = visit(context, ekv_sector_of(format, run->filter));
-    for (uint32_t block = 0; !error && block < run->filter_blocks;
-         block += ekv_filter_sector_blocks(format)) {
+    uint32_t per_sector = ekv_filter_sector_blocks(format);
+    if (run->filter_blocks <= per_sector)
+        return error;
+    for (uint32_t block = 0; !error && block < run->filter_blocks; block += per_sector) {
         uint32_t address;
         error = ekv_filter_address(index, run, block, &address);
         if (!error)

@@ -11,7 +11,7 @@
 #include "log.h"
 
 enum {
-    EKV_RUN_HEIGHT_MAX = 5, /* levels of pages, the leaves included */
+    EKV_RUN_HEIGHT_MAX = 6, /* levels of pages, the leaves included */
     EKV_RUN_COUNT_MAX = 30,
 };
 
@@ -26,11 +26,14 @@ struct ekv_run {
     uint8_t height;
 };
 
-/* The index as readers need it: where pages and records are read from. `page` is the one buffer
- * that all readers share when the flash is not mapped. */
+/* The index: where pages and records are read from, and where the next page goes. `page` is the one
+ * buffer that all readers share when the flash is not mapped. The live count of an index sector is
+ * the number of pages and filters in it that runs still use. */
 struct ekv_index {
     struct ekv_log *log;
     uint8_t *page;
+    uint32_t sector; /* that pages are appended to, or EKV_NO_SECTOR */
+    uint32_t offset;
 };
 
 /* A page, checked: in the mapped flash or in the shared buffer. */
@@ -93,6 +96,10 @@ EKV_MUST_CHECK int ekv_run_next(const struct ekv_index *index, const struct ekv_
 EKV_MUST_CHECK int ekv_run_previous(const struct ekv_index *index, const struct ekv_run *run,
                                     struct ekv_run_cursor *cursor);
 
+/* The fingerprint of the entry stood on. */
+EKV_MUST_CHECK int ekv_run_fingerprint(const struct ekv_index *index,
+                                       const struct ekv_run_cursor *cursor, uint32_t *fingerprint);
+
 /* Finds the newest entry of `key` with a version of at most `limit`.
  * EKV_NOT_FOUND if there is none. Flash: a filter block; then a page for each level of the tree and
  * one record. */
@@ -100,7 +107,8 @@ EKV_MUST_CHECK int ekv_run_find(const struct ekv_index *index, const struct ekv_
                                 struct ekv_key key, uint32_t hash, uint64_t limit,
                                 uint32_t *address);
 
-/* Calls `visit` with the sector of every page and filter block of the run, repeats included. */
+/* Calls `visit` with the sector of every page of the run, and of its filter and the filter's map:
+ * once for each. */
 EKV_MUST_CHECK int ekv_run_sectors(const struct ekv_index *index, const struct ekv_run *run,
                                    int (*visit)(void *context, uint32_t sector), void *context);
 

@@ -1,0 +1,45 @@
+/* Building a run: entries in order go in, pages and a filter come out, a page a step. */
+#ifndef EKV_BUILD_H
+#define EKV_BUILD_H
+
+#include "run.h"
+
+struct ekv_builder {
+    struct ekv_index *index;
+    struct ekv_run run;  /* what is known of it so far */
+    uint8_t *pages;      /* a buffer of EKV_PAGE_SIZE for each level */
+    uint32_t height_max; /* how many */
+    uint16_t used[EKV_RUN_HEIGHT_MAX];
+    uint8_t counts[EKV_RUN_HEIGHT_MAX];
+    uint16_t leaf_limit;
+    uint32_t last;          /* the entry added last, 0: none */
+    uint8_t separator_size; /* of the leaf being filled */
+    bool separator_cut;
+    uint8_t separator[EKV_SEPARATOR_SIZE_MAX];
+    uint32_t filter_next; /* first block not yet written */
+    uint32_t filter_base; /* where the blocks of the current sector begin */
+};
+
+/* Levels of pages that runs of a store of this geometry can need. */
+uint32_t ekv_build_height(const struct ekv_geometry *geometry);
+
+/* Begins a run. `sequence`: the newest log sector an entry can point to. */
+void ekv_build_begin(struct ekv_builder *builder, uint32_t id, uint8_t level, uint32_t sequence);
+
+/* Adds the next entry; `record` is what it points to. Flash: every sixtieth time a page.
+ * Errors: EKV_FULL (no sector for the page: nothing was added, try again when there is one). */
+EKV_MUST_CHECK int ekv_build_add(struct ekv_builder *builder, uint32_t address,
+                                 const struct ekv_record *record);
+
+/* Writes the pages that are not full yet; the run is then readable. Can be repeated after an error.
+ */
+EKV_MUST_CHECK int ekv_build_finish(struct ekv_builder *builder);
+
+/* Plans a filter for the finished run. */
+void ekv_build_filter_begin(struct ekv_builder *builder);
+
+/* Writes one page of the filter; `done` when it was the last. Flash: reads the run's leaves and the
+ * keys that fall into these blocks, one program. Power cut (of the whole build): unused pages. */
+EKV_MUST_CHECK int ekv_build_filter_step(struct ekv_builder *builder, bool *done);
+
+#endif

@@ -1,0 +1,691 @@
+/* Owns the manifest's ring: finds, reads and writes chains of frames.
+ *
+ * Invariants: sequence numbers of ring sectors grow by one along a chain and from chain to chain;
+ * stamp B of each names the sequence number its chain begins with. A sector of the ring is erased
+ * only if it belongs neither to the current chain nor to one that a mount might still fall back to.
+ *
+ * A power cut while a checkpoint is written leaves a chain without a whole checkpoint: the one
+ * before counts. A checkpoint is proven by a frame behind it (written at once): its program had
+ * returned. An unproven one may read well now and badly later, so the newest proven chain is kept
+ * until another one is proven.
+ */
+#include "manifest.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "crc32c.h"
+
+enum item {
+    ITEM_STORE = 1, /* retain 4, label 31 */
+    ITEM_STATE = 2, /* counters; see state_encode */
+    ITEM_RUN = 3,   /* a run's fields */
+    ITEM_ORDER = 4, /* count 1, run ids newest first */
+    ITEM_LOG = 5,   /* first sector 3, count 1, count x (distance to the one before, live units) */
+    ITEM_FREE = 6,  /* first sector 3, count 1, count x distance */
+    ITEM_RETIRED = 7, /* the same */
+};
+
+enum {
+    STORE_SIZE = 35,
+    STATE_SIZE = 36,
+    RUN_SIZE = 24,
+    TABLE_HEAD_SIZE = 4,
+    FRAME_MIN = 48, /* room worth beginning a frame in */
+};
+
+static const struct ekv_format *format_of(const struct ekv_manifest *manifest)
+{
+    return &manifest->sectors->format;
+}
+
+/* --- The ring -------------------------------------------------------------------------------- */
+
+/* The ring sector with the largest sequence number below `limit`. */
+static int find_newest(const struct ekv_manifest *manifest, uint64_t limit, uint32_t *sector,
+                       struct ekv_stamp_b *newest)
+{
+    int found = EKV_NOT_FOUND;
+    for (uint32_t i = 0; i < format_of(manifest)->ring_count; i++) {
+        struct ekv_stamp_b stamp;
+        int error = ekv_sector_stamp_read(manifest->sectors, i, &stamp);
+        if (error < 0)
+            return error;
+        if (error || stamp.kind != EKV_KIND_MANIFEST || stamp.sequence >= limit)
+            continue;
+        if (found == EKV_OK && stamp.sequence < newest->sequence)
+            continue;
+        *sector = i;
+        *newest = stamp;
+        found = EKV_OK;
+    }
+    return found;
+}
+
+static int find_sequence(const struct ekv_manifest *manifest, uint32_t sequence, uint32_t *sector)
+{
+    struct ekv_stamp_b stamp;
+    int error = find_newest(manifest, (uint64_t)sequence + 1, sector, &stamp);
+    return error ? error : stamp.sequence == sequence ? EKV_OK : EKV_NOT_FOUND;
+}
+
+static bool is_guarded(const struct ekv_manifest *manifest, uint32_t sequence)
+{
+    for (uint32_t i = 0; i < 2; i++)
+        if (sequence >= manifest->guarded[i][0] && sequence < manifest->guarded[i][1])
+            return true;
+    return sequence >= manifest->base && sequence <= manifest->sequence;
+}
+
+/* Erases the next ring sector that nobody needs and makes it the chain's newest. */
+static int extend(struct ekv_manifest *manifest, uint32_t sequence, uint32_t base)
+{
+    uint32_t count = format_of(manifest)->ring_count;
+    for (uint32_t i = 1; i <= count; i++) {
+        uint32_t sector = (manifest->sector + i) % count;
+        struct ekv_stamp_b stamp;
+        if (ekv_sector_state(manifest->sectors, sector) == EKV_SECTOR_RETIRED)
+            continue;
+        int error = ekv_sector_stamp_read(manifest->sectors, sector, &stamp);
+        if (error < 0)
+            return error;
+        if (!error && stamp.kind == EKV_KIND_MANIFEST && is_guarded(manifest, stamp.sequence))
+            continue;
+        stamp = (struct ekv_stamp_b){
+            .kind = EKV_KIND_MANIFEST, .sequence = sequence, .next = base, .virgin = EKV_NO_SECTOR};
+        error = ekv_sector_erase(manifest->sectors, sector);
+        if (!error)
+            error = ekv_sector_stamp(manifest->sectors, sector, &stamp);
+        if (error == EKV_IO) {
+            ekv_sector_set(manifest->sectors, sector, EKV_SECTOR_RETIRED);
+            continue;
+        }
+        if (error)
+            return error;
+        manifest->sector = sector;
+        manifest->sequence = sequence;
+        manifest->base = base;
+        manifest->offset = format_of(manifest)->body_offset;
+        return EKV_OK;
+    }
+    return EKV_IO;
+}
+
+/* --- Writing frames -------------------------------------------------------------------------- */
+
+static uint32_t chain_max(const struct ekv_manifest *manifest)
+{
+    return format_of(manifest)->ring_count / 3;
+}
+
+static int frame_begin(struct ekv_manifest *manifest)
+{
+    const struct ekv_format *format = format_of(manifest);
+    uint32_t room = ekv_page_room(manifest->offset);
+    if (room < FRAME_MIN)
+        manifest->offset = ekv_align(manifest->offset, EKV_PAGE_SIZE);
+    if (manifest->offset >= format->geometry.sector_size) {
+        if (manifest->sequence + 1 - manifest->base >= chain_max(manifest))
+            return EKV_FULL;
+        int error = extend(manifest, manifest->sequence + 1, manifest->base);
+        if (error)
+            return error;
+    }
+    manifest->frame_limit = ekv_page_room(manifest->offset);
+    manifest->frame_size = EKV_FRAME_HEAD_SIZE;
+    return EKV_OK;
+}
+
+static int frame_end(struct ekv_manifest *manifest, uint8_t type)
+{
+    const struct ekv_format *format = format_of(manifest);
+    uint8_t *frame = manifest->sectors->scratch;
+    uint32_t size = manifest->frame_size;
+    uint32_t padded = ekv_align(size, format->geometry.write_unit);
+    frame[4] = type;
+    ekv_store(frame + 5, size - EKV_FRAME_HEAD_SIZE, 2);
+    uint32_t seed =
+        ekv_format_seed(format, EKV_KIND_MANIFEST, manifest->sequence, manifest->offset);
+    ekv_store(frame, ekv_crc32c(seed, frame + 4, size - 4), 4);
+    memset(frame + size, 0xff, padded - size);
+    uint32_t address = ekv_address(format, manifest->sector, manifest->offset);
+    int error = ekv_sector_program(manifest->sectors, address, frame, padded);
+    manifest->offset += padded;
+    manifest->frame_size = 0;
+    return error;
+}
+
+/* Gives `size` bytes of the frame to an item, in a new frame if this one is full. */
+static int item_begin(struct ekv_manifest *manifest, uint8_t type, uint32_t size, uint8_t **item)
+{
+    if (manifest->frame_size + size > manifest->frame_limit) {
+        int error = frame_end(manifest, type);
+        if (!error)
+            error = frame_begin(manifest);
+        if (error)
+            return error;
+        if (manifest->frame_size + size > manifest->frame_limit) {
+            /* A page's rest was worth a frame, but not this item. */
+            manifest->offset = ekv_align(manifest->offset, EKV_PAGE_SIZE);
+            error = frame_begin(manifest);
+            if (error)
+                return error;
+        }
+    }
+    *item = manifest->sectors->scratch + manifest->frame_size;
+    manifest->frame_size += size;
+    return EKV_OK;
+}
+
+static int put_store(struct ekv_manifest *manifest, const struct ekv_catalog *catalog, uint8_t type)
+{
+    uint8_t *item;
+    int error = item_begin(manifest, type, 1 + STORE_SIZE, &item);
+    if (error)
+        return error;
+    item[0] = ITEM_STORE;
+    ekv_store(item + 1, catalog->retain_count, 4);
+    memcpy(item + 5, catalog->label, 31);
+    return EKV_OK;
+}
+
+static int put_state(struct ekv_manifest *manifest, const struct ekv_catalog *catalog, uint8_t type)
+{
+    uint8_t *item;
+    int error = item_begin(manifest, type, 1 + STATE_SIZE, &item);
+    if (error)
+        return error;
+    item[0] = ITEM_STATE;
+    ekv_store(item + 1, catalog->next_run_id, 4);
+    ekv_store(item + 5, catalog->replay_sector, 3);
+    ekv_store(item + 8, catalog->replay_sequence, 4);
+    ekv_store(item + 12, catalog->replay_offset, 3);
+    ekv_store(item + 15, catalog->counted, 6);
+    ekv_store(item + 21, catalog->keys, 4);
+    ekv_store(item + 25, catalog->live_size, 5);
+    ekv_store(item + 30, ekv_sectors_virgin_save(manifest->sectors), 3);
+    ekv_store(item + 33, manifest->sectors->erase_count_max, 4);
+    return EKV_OK;
+}
+
+static int put_run(struct ekv_manifest *manifest, const struct ekv_run *run, uint8_t type)
+{
+    uint8_t *item;
+    int error = item_begin(manifest, type, 1 + RUN_SIZE, &item);
+    if (error)
+        return error;
+    item[0] = ITEM_RUN;
+    ekv_store(item + 1, run->id, 4);
+    ekv_store(item + 5, run->root, 4);
+    ekv_store(item + 9, run->entry_count, 4);
+    ekv_store(item + 13, run->sequence, 4);
+    ekv_store(item + 17, run->filter, 4);
+    ekv_store(item + 21, run->filter_blocks, 2);
+    item[23] = run->level;
+    item[24] = run->height;
+    return EKV_OK;
+}
+
+static int put_runs(struct ekv_manifest *manifest, const struct ekv_catalog *catalog,
+                    uint32_t added, uint8_t type)
+{
+    uint8_t *item;
+    for (uint32_t i = 0; i < catalog->run_count; i++) {
+        if (type == EKV_FRAME_EDIT && catalog->runs[i].id != added)
+            continue;
+        int error = put_run(manifest, &catalog->runs[i], type);
+        if (error)
+            return error;
+    }
+    int error = item_begin(manifest, type, 2 + 4 * catalog->run_count, &item);
+    if (error)
+        return error;
+    item[0] = ITEM_ORDER;
+    item[1] = (uint8_t)catalog->run_count;
+    for (uint32_t i = 0; i < catalog->run_count; i++)
+        ekv_store(item + 2 + 4 * i, catalog->runs[i].id, 4);
+    return EKV_OK;
+}
+
+/* Which item a sector belongs into; 0: none. */
+static uint8_t table_item(const struct ekv_manifest *manifest, uint32_t sector, uint8_t type)
+{
+    bool whole = type == EKV_FRAME_CHECKPOINT;
+    if (!whole && !ekv_sector_dirty(manifest->sectors, sector))
+        return 0;
+    switch (ekv_sector_state(manifest->sectors, sector)) {
+    case EKV_SECTOR_LOG:
+        return ITEM_LOG;
+    case EKV_SECTOR_RETIRED:
+        return ITEM_RETIRED;
+    default:
+        return whole ? 0 : ITEM_FREE;
+    }
+}
+
+/* Writes the sectors that belong into items of one kind, near ones sharing an item. */
+static int put_table(struct ekv_manifest *manifest, uint8_t kind, uint8_t type)
+{
+    uint32_t count = format_of(manifest)->geometry.sector_count;
+    uint32_t size = kind == ITEM_LOG ? 2 : 1, last = 0;
+    uint8_t *head = NULL;
+    for (uint32_t sector = format_of(manifest)->ring_count; sector < count; sector++) {
+        uint8_t *entry;
+        if (table_item(manifest, sector, type) != kind)
+            continue;
+        bool joins = head && sector - last <= UINT8_MAX && head[TABLE_HEAD_SIZE] < UINT8_MAX &&
+                     manifest->frame_size + size <= manifest->frame_limit;
+        if (!joins) {
+            int error = item_begin(manifest, type, 1 + TABLE_HEAD_SIZE + size, &head);
+            if (error)
+                return error;
+            head[0] = kind;
+            ekv_store(head + 1, sector, 3);
+            head[4] = 0;
+            entry = head + 1 + TABLE_HEAD_SIZE;
+            last = sector;
+        } else {
+            int error = item_begin(manifest, type, size, &entry);
+            if (error)
+                return error;
+        }
+        entry[0] = (uint8_t)(sector - last);
+        if (kind == ITEM_LOG)
+            entry[1] = manifest->sectors->lives[sector];
+        head[4]++;
+        last = sector;
+    }
+    return EKV_OK;
+}
+
+static int put_all(struct ekv_manifest *manifest, const struct ekv_catalog *catalog, uint32_t added,
+                   uint8_t type)
+{
+    int error = frame_begin(manifest);
+    if (!error && type == EKV_FRAME_CHECKPOINT)
+        error = put_store(manifest, catalog, type);
+    if (!error)
+        error = put_state(manifest, catalog, type);
+    if (!error)
+        error = put_runs(manifest, catalog, added, type);
+    for (uint8_t kind = ITEM_LOG; !error && kind <= ITEM_RETIRED; kind++)
+        error = put_table(manifest, kind, type);
+    return error ? error : frame_end(manifest, type | EKV_FRAME_FINAL);
+}
+
+static void clean_all(struct ekv_manifest *manifest)
+{
+    for (uint32_t i = 0; i < format_of(manifest)->geometry.sector_count; i++)
+        ekv_sector_clean(manifest->sectors, i);
+}
+
+/* Writes a checkpoint and the frame that proves it. */
+static int write_checkpoint(struct ekv_manifest *manifest, const struct ekv_catalog *catalog)
+{
+    int error = put_all(manifest, catalog, 0, EKV_FRAME_CHECKPOINT);
+    if (!error)
+        error = frame_begin(manifest);
+    if (!error)
+        error = frame_end(manifest, EKV_FRAME_EDIT | EKV_FRAME_FINAL);
+    if (!error)
+        clean_all(manifest);
+    return error;
+}
+
+int ekv_manifest_checkpoint(struct ekv_manifest *manifest, struct ekv_catalog *catalog)
+{
+    uint32_t old[2] = {manifest->base, manifest->sequence + 1};
+    uint32_t *guard = manifest->guarded[0][0] == manifest->guarded[0][1] ? manifest->guarded[0]
+                                                                         : manifest->guarded[1];
+    memcpy(guard, old, sizeof old);
+    int error = ekv_flash_sync(&manifest->sectors->flash, true);
+    if (!error)
+        error = extend(manifest, old[1], old[1]);
+    if (!error)
+        error = write_checkpoint(manifest, catalog);
+    if (error) {
+        manifest->failed = true;
+        return error == EKV_FULL ? EKV_IO : error;
+    }
+    memset(manifest->guarded, 0, sizeof manifest->guarded);
+    return EKV_OK;
+}
+
+/* An upper bound of the bytes an edit takes, whole frames counted. */
+static uint32_t edit_size(const struct ekv_manifest *manifest, const struct ekv_catalog *catalog)
+{
+    uint32_t count = format_of(manifest)->geometry.sector_count, dirty = 0;
+    for (uint32_t i = 0; i < count; i++)
+        dirty += ekv_sector_dirty(manifest->sectors, i);
+    uint32_t payload = STATE_SIZE + RUN_SIZE + 8 + 4 * catalog->run_count + 2 * dirty +
+                       (1 + TABLE_HEAD_SIZE) * 3 * (count / UINT8_MAX + dirty / 64 + 2);
+    return payload + payload / 4 + 2 * EKV_PAGE_SIZE;
+}
+
+int ekv_manifest_commit(struct ekv_manifest *manifest, struct ekv_catalog *catalog, uint32_t added)
+{
+    uint32_t size = format_of(manifest)->geometry.sector_size;
+    uint32_t extensions = chain_max(manifest) - (manifest->sequence + 1 - manifest->base);
+    uint64_t room = (uint64_t)extensions * (size - 2 * EKV_PAGE_SIZE) +
+                    (size - ekv_min(size, manifest->offset));
+    if (manifest->failed)
+        return EKV_READ_ONLY;
+    if (edit_size(manifest, catalog) > room)
+        return ekv_manifest_checkpoint(manifest, catalog);
+    int error = ekv_flash_sync(&manifest->sectors->flash, true);
+    if (!error)
+        error = put_all(manifest, catalog, added, EKV_FRAME_EDIT);
+    if (error) {
+        manifest->failed = true;
+        return error;
+    }
+    clean_all(manifest);
+    return EKV_OK;
+}
+
+int ekv_manifest_create(struct ekv_manifest *manifest, struct ekv_catalog *catalog)
+{
+    manifest->sector = format_of(manifest)->ring_count - 1;
+    manifest->sequence = 0;
+    manifest->base = 1;
+    int error = extend(manifest, 1, 1);
+    return error ? error : write_checkpoint(manifest, catalog);
+}
+
+/* --- Reading --------------------------------------------------------------------------------- */
+
+struct reader {
+    uint32_t sector;
+    uint32_t sequence;
+    uint32_t offset;
+};
+
+/* Reads the frame at the reader's place into the scratch page and moves behind it.
+ * EKV_NOT_FOUND: no whole frame here. */
+static int frame_read(const struct ekv_manifest *manifest, struct reader *reader, uint8_t *type,
+                      uint32_t *size)
+{
+    const struct ekv_format *format = format_of(manifest);
+    uint8_t *frame = manifest->sectors->scratch;
+    uint32_t room = ekv_page_room(reader->offset);
+    if (room < EKV_FRAME_HEAD_SIZE || reader->offset >= format->geometry.sector_size)
+        return EKV_NOT_FOUND;
+    int error = ekv_flash_read(&manifest->sectors->flash,
+                               ekv_address(format, reader->sector, reader->offset), frame, room);
+    if (error)
+        return error;
+    *type = frame[4];
+    *size = (uint32_t)ekv_load(frame + 5, 2);
+    if (*size > room - EKV_FRAME_HEAD_SIZE)
+        return EKV_NOT_FOUND;
+    uint32_t seed = ekv_format_seed(format, EKV_KIND_MANIFEST, reader->sequence, reader->offset);
+    uint32_t crc = ekv_crc32c(seed, frame + 4, *size + EKV_FRAME_HEAD_SIZE - 4);
+    if (ekv_load32(frame) != crc)
+        return EKV_NOT_FOUND;
+    reader->offset += ekv_align(*size + EKV_FRAME_HEAD_SIZE, format->geometry.write_unit);
+    return EKV_OK;
+}
+
+/* The next frame: here, at the next program page, or in the chain's next sector up to `last`. */
+static int frame_next(const struct ekv_manifest *manifest, struct reader *reader, uint32_t last,
+                      uint8_t *type, uint32_t *size)
+{
+    for (;;) {
+        int error = frame_read(manifest, reader, type, size);
+        if (error != EKV_NOT_FOUND)
+            return error;
+        if (reader->offset % EKV_PAGE_SIZE != 0) {
+            struct reader ahead = *reader;
+            ahead.offset = ekv_align(ahead.offset, EKV_PAGE_SIZE);
+            error = frame_read(manifest, &ahead, type, size);
+            if (error != EKV_NOT_FOUND) {
+                *reader = ahead;
+                return error;
+            }
+        }
+        if (reader->sequence >= last)
+            return EKV_NOT_FOUND;
+        error = find_sequence(manifest, reader->sequence + 1, &reader->sector);
+        if (error)
+            return error;
+        reader->sequence++;
+        reader->offset = format_of(manifest)->body_offset;
+    }
+}
+
+static void order_apply(struct ekv_catalog *catalog, const uint8_t *ids, uint32_t count)
+{
+    for (uint32_t i = 0; i < count && i < catalog->run_count; i++) {
+        for (uint32_t j = i; j < catalog->run_count; j++) {
+            struct ekv_run run = catalog->runs[j];
+            if (run.id != ekv_load32(ids + 4 * i))
+                continue;
+            memmove(catalog->runs + i + 1, catalog->runs + i, (j - i) * sizeof run);
+            catalog->runs[i] = run;
+            break;
+        }
+    }
+    catalog->run_count = ekv_min(catalog->run_count, count);
+}
+
+static int state_apply(const struct ekv_manifest *manifest, struct ekv_catalog *catalog,
+                       const uint8_t *item)
+{
+    const struct ekv_format *format = format_of(manifest);
+    catalog->next_run_id = ekv_load32(item);
+    catalog->replay_sector = (uint32_t)ekv_load(item + 4, 3);
+    catalog->replay_sequence = ekv_load32(item + 7);
+    catalog->replay_offset = (uint32_t)ekv_load(item + 11, 3);
+    catalog->counted = ekv_load(item + 14, 6);
+    catalog->keys = ekv_load32(item + 20);
+    catalog->live_size = ekv_load(item + 24, 5);
+    manifest->sectors->virgin = (uint32_t)ekv_load(item + 29, 3);
+    manifest->sectors->virgin_saved = manifest->sectors->virgin;
+    manifest->sectors->erase_count_max = ekv_load32(item + 32);
+    if (catalog->replay_sector >= format->geometry.sector_count ||
+        catalog->replay_sector < format->ring_count ||
+        catalog->replay_offset > format->geometry.sector_size ||
+        catalog->replay_offset < format->body_offset ||
+        manifest->sectors->virgin > format->geometry.sector_count)
+        return EKV_CORRUPT;
+    return EKV_OK;
+}
+
+static int run_apply(const struct ekv_manifest *manifest, struct ekv_catalog *catalog,
+                     const uint8_t *item)
+{
+    uint32_t size = ekv_flash_size(&manifest->sectors->flash);
+    struct ekv_run run = {
+        .id = ekv_load32(item),
+        .root = ekv_load32(item + 4),
+        .entry_count = ekv_load32(item + 8),
+        .sequence = ekv_load32(item + 12),
+        .filter = ekv_load32(item + 16),
+        .filter_blocks = (uint16_t)ekv_load(item + 20, 2),
+        .level = item[22],
+        .height = item[23],
+    };
+    if (run.root >= size || run.filter >= size || run.height == 0 ||
+        run.height > EKV_RUN_HEIGHT_MAX || (run.filter != 0 && run.filter_blocks == 0) ||
+        catalog->run_count >= catalog->run_capacity)
+        return EKV_CORRUPT;
+    catalog->runs[catalog->run_count++] = run;
+    return EKV_OK;
+}
+
+static int table_apply(const struct ekv_manifest *manifest, uint8_t kind, const uint8_t *item,
+                       uint32_t size, uint32_t *used)
+{
+    const struct ekv_format *format = format_of(manifest);
+    uint32_t entry_size = kind == ITEM_LOG ? 2 : 1;
+    if (size < TABLE_HEAD_SIZE || (size - TABLE_HEAD_SIZE) / entry_size < item[3])
+        return EKV_CORRUPT;
+    uint32_t sector = (uint32_t)ekv_load(item, 3);
+    *used = TABLE_HEAD_SIZE + item[3] * entry_size;
+    for (uint32_t i = 0; i < item[3]; i++) {
+        const uint8_t *entry = item + TABLE_HEAD_SIZE + i * entry_size;
+        sector += entry[0];
+        if (sector < format->ring_count || sector >= format->geometry.sector_count)
+            return EKV_CORRUPT;
+        ekv_sector_set(manifest->sectors, sector,
+                       kind == ITEM_LOG       ? EKV_SECTOR_LOG
+                       : kind == ITEM_RETIRED ? EKV_SECTOR_RETIRED
+                                              : EKV_SECTOR_FREE);
+        if (kind == ITEM_LOG)
+            manifest->sectors->lives[sector] = entry[1];
+    }
+    return EKV_OK;
+}
+
+/* Applies the items of the frame in the scratch page. */
+static int frame_apply(const struct ekv_manifest *manifest, struct ekv_catalog *catalog,
+                       uint32_t size)
+{
+    const uint8_t *at = manifest->sectors->scratch + EKV_FRAME_HEAD_SIZE;
+    while (size > 0) {
+        uint8_t kind = *at++;
+        uint32_t used = 0, left = --size;
+        int error = EKV_CORRUPT;
+        if (kind == ITEM_STORE && left >= STORE_SIZE) {
+            catalog->retain_count = ekv_load32(at);
+            memcpy(catalog->label, at + 4, 31);
+            used = STORE_SIZE;
+            error = EKV_OK;
+        } else if (kind == ITEM_STATE && left >= STATE_SIZE) {
+            error = state_apply(manifest, catalog, at);
+            used = STATE_SIZE;
+        } else if (kind == ITEM_RUN && left >= RUN_SIZE) {
+            error = run_apply(manifest, catalog, at);
+            used = RUN_SIZE;
+        } else if (kind == ITEM_ORDER && left >= 1 && (left - 1) / 4 >= at[0]) {
+            order_apply(catalog, at + 1, at[0]);
+            used = 1u + 4u * at[0];
+            error = EKV_OK;
+        } else if (kind >= ITEM_LOG && kind <= ITEM_RETIRED) {
+            error = table_apply(manifest, kind, at, left, &used);
+        }
+        if (error)
+            return error;
+        at += used;
+        size -= used;
+    }
+    return EKV_OK;
+}
+
+/* Applies all frames of one whole group, which ends at `end`. */
+static int group_apply(const struct ekv_manifest *manifest, struct ekv_catalog *catalog,
+                       struct reader begin, const struct reader *end, uint32_t last)
+{
+    while (begin.sequence != end->sequence || begin.offset != end->offset) {
+        uint8_t type;
+        uint32_t size;
+        int error = frame_next(manifest, &begin, last, &type, &size);
+        if (!error)
+            error = frame_apply(manifest, catalog, size);
+        if (error)
+            return error == EKV_NOT_FOUND ? EKV_CORRUPT : error;
+    }
+    return EKV_OK;
+}
+
+static void catalog_reset(struct ekv_manifest *manifest, struct ekv_catalog *catalog)
+{
+    catalog->run_count = 0;
+    for (uint32_t i = format_of(manifest)->ring_count;
+         i < format_of(manifest)->geometry.sector_count; i++)
+        ekv_sector_set(manifest->sectors, i, EKV_SECTOR_FREE);
+}
+
+/* Reads the chain that begins at `base`. With `catalog` NULL only sees whether it is whole and
+ * proven. The reader ends behind the last whole group. */
+static int chain_read(struct ekv_manifest *manifest, struct ekv_catalog *catalog, uint32_t base,
+                      uint32_t last, struct reader *reader, bool *proven)
+{
+    struct reader group;
+    bool begun = false;
+    *proven = false;
+    reader->sequence = base;
+    reader->offset = format_of(manifest)->body_offset;
+    int error = find_sequence(manifest, base, &reader->sector);
+    if (error)
+        return error;
+    group = *reader;
+    struct reader ahead = *reader;
+    for (;;) {
+        uint8_t type;
+        uint32_t size;
+        error = frame_next(manifest, &ahead, last, &type, &size);
+        if (error)
+            break;
+        if ((type & ~EKV_FRAME_FINAL) != (begun ? EKV_FRAME_EDIT : EKV_FRAME_CHECKPOINT))
+            break;
+        *proven = begun;
+        if (!(type & EKV_FRAME_FINAL))
+            continue;
+        if (catalog) {
+            error = group_apply(manifest, catalog, group, &ahead, last);
+            if (error)
+                return error;
+        }
+        begun = true;
+        group = *reader = ahead;
+    }
+    if (error < 0)
+        return error;
+    return begun ? EKV_OK : EKV_NOT_FOUND;
+}
+
+/* If the loaded chain is not proven, guards the newest older one that is. */
+static int guard_proven(struct ekv_manifest *manifest)
+{
+    uint64_t limit = manifest->base;
+    for (uint32_t i = 0; i < format_of(manifest)->ring_count; i++) {
+        struct ekv_stamp_b stamp;
+        struct reader reader;
+        uint32_t sector;
+        bool proven;
+        int error = find_newest(manifest, limit, &sector, &stamp);
+        if (error)
+            return error == EKV_NOT_FOUND ? EKV_OK : error;
+        error = chain_read(manifest, NULL, stamp.next, stamp.sequence, &reader, &proven);
+        if (error < 0 && error != EKV_CORRUPT)
+            return error;
+        if (error == EKV_OK && proven) {
+            manifest->guarded[0][0] = stamp.next;
+            manifest->guarded[0][1] = stamp.sequence + 1;
+            return EKV_OK;
+        }
+        limit = ekv_min(stamp.next, stamp.sequence);
+    }
+    return EKV_OK;
+}
+
+int ekv_manifest_load(struct ekv_manifest *manifest, struct ekv_catalog *catalog)
+{
+    uint64_t limit = UINT64_MAX;
+    memset(manifest->guarded, 0, sizeof manifest->guarded);
+    for (uint32_t i = 0; i < format_of(manifest)->ring_count; i++) {
+        struct ekv_stamp_b stamp;
+        struct reader reader;
+        bool proven;
+        int error = find_newest(manifest, limit, &manifest->sector, &stamp);
+        if (error)
+            return error == EKV_NOT_FOUND ? EKV_NO_STORE : error;
+        catalog_reset(manifest, catalog);
+        error = chain_read(manifest, catalog, stamp.next, stamp.sequence, &reader, &proven);
+        if (error < 0)
+            return error;
+        if (error == EKV_OK) {
+            manifest->sector = reader.sector;
+            manifest->sequence = stamp.sequence;
+            manifest->base = stamp.next;
+            manifest->offset = reader.offset;
+            if (reader.sequence != stamp.sequence)
+                manifest->offset = format_of(manifest)->geometry.sector_size;
+            clean_all(manifest);
+            return proven ? EKV_OK : guard_proven(manifest);
+        }
+        limit = ekv_min(stamp.next, stamp.sequence);
+    }
+    return EKV_NO_STORE;
+}

@@ -1,0 +1,60 @@
+/* The manifest: what the store consists of, in a ring of fixed sectors.
+ *
+ * A chain of ring sectors begins with a checkpoint (everything) and goes on with edits (what
+ * changed). Each is a group of frames of which the last is marked final; a group counts only when
+ * it is whole. It is the commit point of all background work.
+ */
+#ifndef EKV_MANIFEST_H
+#define EKV_MANIFEST_H
+
+#include "run.h"
+
+/* What the manifest says beside the table of sectors. */
+struct ekv_catalog {
+    struct ekv_run *runs; /* newest first */
+    uint32_t run_count;
+    uint32_t run_capacity; /* one more than a store ever has */
+    uint32_t next_run_id;
+    uint32_t replay_sector; /* mount reads the log from here on ... */
+    uint32_t replay_sequence;
+    uint32_t replay_offset;
+    uint64_t counted; /* ... and sector states and counts are as of this log position */
+    uint32_t keys;    /* live keys in EKV_USER */
+    uint64_t live_size;
+    uint32_t retain_count;
+    char label[32];
+};
+
+struct ekv_manifest {
+    struct ekv_sectors *sectors;
+    uint32_t sector;   /* of the chain, that frames are appended to */
+    uint32_t sequence; /* of that sector */
+    uint32_t base;     /* sequence number of the chain's first sector */
+    uint32_t offset;
+    uint32_t frame_size; /* of the frame in sectors->scratch, 0: none begun */
+    uint32_t frame_limit;
+    uint32_t guarded[2][2]; /* sequence ranges of chains that must not be overwritten yet */
+    bool failed;
+};
+
+/* Finds the newest chain with a whole checkpoint and reads it into `catalog` and the sector table.
+ * Errors: EKV_NO_STORE (no such chain). Flash: the ring's stamps, one chain. */
+EKV_MUST_CHECK int ekv_manifest_load(struct ekv_manifest *manifest, struct ekv_catalog *catalog);
+
+/* Writes the catalog: as an edit, or as a checkpoint if the chain has no more room. `added` is the
+ * id of a run that the manifest does not know yet, 0 for none. Sectors whose change it wrote are
+ * clean after it. Everything it names must have been programmed before.
+ * Errors: EKV_IO (the store must go read-only). Flash: a sync barrier, one or two programs;
+ * for a checkpoint also an erase. Power cut: the catalog before or after. */
+EKV_MUST_CHECK int ekv_manifest_commit(struct ekv_manifest *manifest, struct ekv_catalog *catalog,
+                                       uint32_t added);
+
+/* Writes a checkpoint into a chain of its own. With `suspect`, what the current chain holds may be
+ * unstable, so the newest proven chain is left untouched too. */
+EKV_MUST_CHECK int ekv_manifest_checkpoint(struct ekv_manifest *manifest,
+                                           struct ekv_catalog *catalog);
+
+/* Starts the very first chain: format. */
+EKV_MUST_CHECK int ekv_manifest_create(struct ekv_manifest *manifest, struct ekv_catalog *catalog);
+
+#endif
