@@ -1,31 +1,39 @@
 #!/usr/bin/env python3
-"""Holds the architecture: which file may include which header.
+"""Holds the architecture: which file may include which header, and call which.
 
 The table below *is* the list of layers. A file of src/ includes headers of strictly lower layers
-and its own; host/, tool/ and fuse/ see what REACH names. The core allocates nothing, includes
-nothing of the C library but CORE_SYSTEM, and has no conditional compilation.
+and its own, and its object file calls nothing above it; host/, tool/ and fuse/ see what REACH names.
+The core allocates nothing, includes nothing of the C library but CORE_SYSTEM, and has no
+conditional compilation.
 """
 
 import os
 import re
+import subprocess
 import sys
 import tempfile
 
-# One line a layer, lowest first. A name stands for NAME.h and NAME.c of src/.
+# Lowest first. A name stands for NAME.h and NAME.c of src/. A line may see all lines above it.
 LAYERS = [
-    ["error", "bytes", "crc32c"],
-    ["flash"],
-    ["format"],
-    ["sector", "log", "value"],
-    ["memtable", "page", "run", "build", "manifest"],
-    ["state", "merge", "flush", "gc", "compact"],
-    ["replay", "recover", "txn", "snapshot", "lookup", "cursor"],
-    ["ekv", "check"],
+    ("L0", ["error", "bytes", "crc32c"]),
+    ("L1", ["flash"]),
+    ("L2", ["format"]),
+    ("L3 sectors", ["sector"]),
+    ("L3 log", ["log"]),
+    ("L4 tables", ["memtable", "run"]),
+    ("L4 stored", ["build", "manifest"]),
+    ("L5 state", ["state"]),
+    ("L5 reading", ["lookup", "value"]),
+    ("L5 work", ["merge", "flush", "gc", "compact"]),
+    ("L6", ["replay", "recover", "txn", "snapshot", "cursor"]),
+    ("L7", ["ekv", "check"]),
 ]
 
-# Files that implement part of the public interface and so may include it, whatever their layer.
-PUBLIC = ["ekv.h"]
-IMPLEMENTS_PUBLIC = ["txn", "snapshot", "lookup", "cursor", "check", "state"]
+# ekv.h declares the types that keys and handles have everywhere and the functions of the topmost
+# layer. Who needs the types includes it, from this line on up; that none of its functions is called
+# from below is seen in the object files.
+PUBLIC = "src/ekv.h"
+PUBLIC_FROM = "L3 sectors"
 
 CORE_SYSTEM = {"stdint.h", "stddef.h", "stdbool.h", "string.h", "assert.h"}
 
@@ -62,10 +70,14 @@ def sources(root, directory):
 
 
 def layer_of(name):
-    for level, names in enumerate(LAYERS):
+    for level, (_, names) in enumerate(LAYERS):
         if name in names:
             return level
     return None
+
+
+def label(level):
+    return LAYERS[level][0]
 
 
 def stem(path):
@@ -88,12 +100,12 @@ def check_core_include(path, target):
     own, other = layer_of(stem(path)), layer_of(stem(target))
     if stem(path) == stem(target) or own is None or other is None:
         return None
-    if os.path.basename(target) in PUBLIC and stem(path) in IMPLEMENTS_PUBLIC:
+    if target == PUBLIC and own >= [name for name, _ in LAYERS].index(PUBLIC_FROM):
         return None
     if other > own:
-        return "L%d includes %s of L%d: upward" % (own, target, other)
+        return "%s includes %s of %s: upward" % (label(own), target, label(other))
     if other == own:
-        return "L%d includes %s of the same layer: sideways" % (own, target)
+        return "%s includes %s of the same layer: sideways" % (label(own), target)
     return None
 
 
@@ -147,6 +159,31 @@ def check_tree(root):
     return problems
 
 
+def check_objects(library):
+    """Upward and sideways calls: symbols that an object of the library takes from another."""
+    listing = subprocess.run(["nm", "-A", "-P", library], stdout=subprocess.PIPE, check=True,
+                             universal_newlines=True).stdout
+    home, uses = {}, []
+    for line in listing.splitlines():
+        # libekv.a[gc.c.o]: ekv_gc_step T 0 40
+        found = re.match(r".*\[([^\]]*?)\.c\.o\]: (\S+) (\S)", line)
+        if found and found.group(3) == "U":
+            uses.append((found.group(1), found.group(2)))
+        elif found and found.group(3).isupper():
+            home[found.group(2)] = found.group(1)
+    problems = []
+    for user, symbol in uses:
+        own, other = layer_of(user), layer_of(home.get(symbol, user))
+        if own is None or other is None or home.get(symbol, user) == user:
+            continue
+        if other >= own:
+            problems.append("%s.c (%s) calls %s of %s.c (%s)" % (
+                user, label(own), symbol, home[symbol], label(other)))
+    if not home:
+        problems.append("nm finds no symbol in %s" % library)
+    return problems
+
+
 def self_test():
     """Every rule must be able to fail: plants one violation of each and expects to be told."""
     good = {
@@ -163,8 +200,8 @@ def self_test():
     bad = [
         ("src/flash.c", '#include "log.h"\n', "upward"),
         ("src/flash.c", '#include "log.h"\n#include "flash.h"\n', "upward"),
-        ("src/sector.c", '#include "log.h"\n', "sideways"),
-        ("src/log.c", '  #  include "ekv.h"\n', "upward"),
+        ("src/crc32c.c", '#include "error.h"\n', "sideways"),
+        ("src/flash.c", '  #  include "ekv.h"\n', "upward"),
         ("src/gc.c", '#include "host/image.h"\n', "the core includes src/host/image.h"),
         ("src/gc.c", "#include <stdlib.h>\n", "the core includes <stdlib.h>"),
         ("src/gc.c", "void f(void)\n{\n    free (0);\n}\n", "src/gc.c:3: the core calls free"),
@@ -185,11 +222,30 @@ def self_test():
                     file.write(text)
             return check_tree(root)
 
+    def object_problems_of(files):
+        with tempfile.TemporaryDirectory() as root:
+            for name, text in files.items():
+                path = os.path.join(root, name)
+                with open(path, "w", encoding="utf-8") as file:
+                    file.write(text)
+                subprocess.run(["cc", "-c", path, "-o", path + ".o"], check=True)
+            objects = [os.path.join(root, name + ".o") for name in files]
+            subprocess.run(["ar", "cr", os.path.join(root, "lib.a")] + objects, check=True)
+            return check_objects(os.path.join(root, "lib.a"))
+
     failures = ["self-test: a clean tree has problems: %s" % text for text in problems_of(good)]
     for path, text, expected in bad:
         found = problems_of({**good, path: text})
         if not any(expected in one for one in found):
             failures.append("self-test: %r planted in %s was not found (%r)" % (text, path, found))
+    downward = {"flash.c": "int ekv_a(void) { return 0; }\n",
+                "gc.c": "int ekv_a(void);\nint ekv_b(void) { return ekv_a(); }\n"}
+    upward = {"gc.c": "int ekv_a(void) { return 0; }\n",
+              "flash.c": "int ekv_a(void);\nint ekv_b(void) { return ekv_a(); }\n"}
+    failures += ["self-test: a downward call is a problem: %s" % text
+                 for text in object_problems_of(downward)]
+    if not any("flash.c (L1) calls ekv_a of gc.c" in one for one in object_problems_of(upward)):
+        failures.append("self-test: an upward call was not found")
     return failures
 
 
@@ -198,6 +254,8 @@ def main():
     problems = self_test() + check_tree(root)
     if not sources(root, "src"):
         problems.append("%s/src holds no C file: is EKV_SOURCE_DIR right?" % root)
+    if "EKV_BUILD_DIR" in os.environ:
+        problems += check_objects(os.path.join(os.environ["EKV_BUILD_DIR"], "libekv.a"))
     for text in problems:
         print(text)
     return 1 if problems else 0
