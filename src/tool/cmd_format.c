@@ -1,0 +1,326 @@
+/* `ekv format`, also called mkfs.ekv: an empty store in an image file.
+ *
+ * A new file is filled with 0xff, as a chip comes from the factory, before the store is written:
+ * so the same options give the same bytes, and no sector need be erased later. What an existing
+ * file holds is only ever overwritten with --force.
+ */
+#define _GNU_SOURCE
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "store.h"
+
+enum {
+    LETTER_BLANK = 256,
+    LETTER_RETAIN,
+    LETTER_ID,
+    LETTER_ONCE,
+    LABEL_MAX = 31,
+};
+
+struct format_job {
+    uint64_t size; /* 0: that of the file */
+    uint64_t sector_size;
+    uint64_t write_unit;
+    uint64_t retain_count;
+    uint64_t store_id;
+    const char *label;
+    bool id_given;
+    bool program_once;
+    bool blank;
+    bool force;
+};
+
+static const struct option_spec options[] = {
+    {"size", 's', "SIZE", "size of the flash (needed for a new file)"},
+    {"sector", 'b', "SIZE", "size of a sector, 512 to 256K (default 4096)"},
+    {"write-unit", 'w', "N", "smallest number of bytes to program (default 1)"},
+    {"program-once", LETTER_ONCE, NULL, "a part with ECC: no unit is programmed twice"},
+    {"label", 'L', "TEXT", "a name for the store, up to 31 bytes"},
+    {"retain", LETTER_RETAIN, "N", "versions of each key to keep (default 1)"},
+    {"id", LETTER_ID, "N", "the store's id, such as 0x1234 (default: by chance)"},
+    {"blank", LETTER_BLANK, NULL, "the file reads 0xff everywhere: erase nothing"},
+    {"force", 'f', NULL, "overwrite what the file holds"},
+    {0},
+};
+
+static bool take_option(struct tool *tool, struct format_job *job, int option, const char *value)
+{
+    switch (option) {
+    case 's':
+        return option_size(tool, "--size", value, 1, UINT32_MAX, &job->size);
+    case 'b':
+        return option_size(tool, "--sector", value, EKV_SECTOR_SIZE_MIN, EKV_SECTOR_SIZE_MAX,
+                           &job->sector_size);
+    case 'w':
+        return option_size(tool, "--write-unit", value, 1, EKV_WRITE_UNIT_MAX, &job->write_unit);
+    case LETTER_RETAIN:
+        return option_size(tool, "--retain", value, 0, UINT32_MAX, &job->retain_count);
+    case LETTER_ID:
+        job->id_given = true;
+        return option_size(tool, "--id", value, 0, UINT64_MAX, &job->store_id);
+    case LETTER_BLANK:
+        return job->blank = true;
+    case LETTER_ONCE:
+        return job->program_once = true;
+    case 'L':
+        job->label = value;
+        if (strlen(value) <= LABEL_MAX)
+            return true;
+        message(tool, "the label has %zu bytes: at most %d", strlen(value), LABEL_MAX);
+        return false;
+    default:
+        return job->force = true;
+    }
+}
+
+/* FNV-1a, so that a reproducible id depends on all that makes the image. */
+static uint64_t mix(uint64_t hash, const void *bytes, size_t size)
+{
+    const unsigned char *at = bytes;
+    for (size_t i = 0; i < size; i++)
+        hash = (hash ^ at[i]) * 0x100000001b3u;
+    return hash;
+}
+
+static bool choose_id(struct tool *tool, struct format_job *job)
+{
+    int64_t epoch;
+    if (job->id_given)
+        return true;
+    if (source_date_epoch(&epoch)) {
+        uint64_t parts[] = {(uint64_t)epoch, job->size, job->sector_size, job->write_unit,
+                            job->program_once};
+        uint64_t hash = 0xcbf29ce484222325u;
+        for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+            for (int shift = 0; shift < 64; shift += 8)
+                hash = mix(hash, &(unsigned char){(unsigned char)(parts[i] >> shift)}, 1);
+        job->store_id = job->label ? mix(hash, job->label, strlen(job->label)) : hash;
+        return true;
+    }
+    if (getenv("SOURCE_DATE_EPOCH")) {
+        message(tool, "SOURCE_DATE_EPOCH is no number of seconds: correct it, or unset it");
+        return false;
+    }
+    if (getrandom(&job->store_id, sizeof job->store_id, 0) != sizeof job->store_id) {
+        message(tool, "there are no random numbers for the store's id: give one with --id");
+        return false;
+    }
+    return true;
+}
+
+/* Looks whether what the job says is usable, before any file is made. */
+static bool check_geometry(struct tool *tool, const struct format_job *job)
+{
+    struct ekv_geometry geometry = {(uint32_t)job->sector_size, 0, (uint32_t)job->write_unit,
+                                    job->program_once};
+    if ((job->sector_size & (job->sector_size - 1)) != 0) {
+        message(tool, "--sector %llu is no power of two", (unsigned long long)job->sector_size);
+        return false;
+    }
+    if ((job->write_unit & (job->write_unit - 1)) != 0) {
+        message(tool, "--write-unit %llu is no power of two", (unsigned long long)job->write_unit);
+        return false;
+    }
+    if (job->size % job->sector_size != 0) {
+        message(tool,
+                "%llu bytes are no multiple of the sector of %llu: give another --size or "
+                "--sector",
+                (unsigned long long)job->size, (unsigned long long)job->sector_size);
+        return false;
+    }
+    if (job->size / job->sector_size < EKV_SECTOR_COUNT_MIN) {
+        message(tool, "%llu bytes are %llu sectors: a store needs at least %d",
+                (unsigned long long)job->size, (unsigned long long)(job->size / job->sector_size),
+                EKV_SECTOR_COUNT_MIN);
+        return false;
+    }
+    geometry.sector_count = (uint32_t)(job->size / job->sector_size);
+    if (ekv_geometry_check(&geometry) != EKV_OK || ekv_memory_size(&geometry, NULL) == 0) {
+        message(tool, "ekv cannot use flash of %u sectors of %u bytes with a write unit of %u",
+                geometry.sector_count, geometry.sector_size, geometry.write_unit);
+        return false;
+    }
+    return true;
+}
+
+/* What the file holds: the byte that all of it consists of, or -1. */
+static int uniform_byte(const struct image *image)
+{
+    const uint8_t *map = image->flash.map;
+    uint32_t size = ekv_flash_size(&image->flash);
+    if (memcmp(map, map + 1, size - 1) != 0)
+        return -1;
+    return map[0];
+}
+
+/* Looks at an existing file; false, with a message, when it must not be overwritten. */
+static bool may_overwrite(struct tool *tool, const struct format_job *job, struct image *image)
+{
+    int byte = uniform_byte(image);
+    if (job->blank && byte != 0xff) {
+        message(tool, "%s does not read 0xff everywhere: format it without --blank", tool->image);
+        return false;
+    }
+    if (job->force || byte == 0xff || byte == 0x00)
+        return true;
+    struct ekv_flash copy = image->flash;
+    int found = ekv_probe(&copy);
+    message(tool,
+            found == EKV_OK ? "%s holds an ekv store already: --force overwrites it"
+                            : "%s holds data that are no ekv store: --force overwrites them",
+            tool->image);
+    return false;
+}
+
+static int open_existing(struct tool *tool, struct format_job *job, struct image *image)
+{
+    struct image_window window = store_window(tool);
+    window.size = job->size;
+    window.loose = false;
+    int error = image_open(image, tool->image, IMAGE_READ_WRITE, &window);
+    if (error) {
+        message(tool, "%s", image->error);
+        return error;
+    }
+    uint32_t size = ekv_flash_size(&image->flash);
+    if (!tool->offset_given) { /* then the store is the file */
+        struct stat status;
+        if (job->size && stat(tool->image, &status) == 0 && (uint64_t)status.st_size != job->size) {
+            message(tool, "%s has %llu bytes: leave out --size, or remove it first", tool->image,
+                    (unsigned long long)status.st_size);
+            error = EKV_INVALID;
+        }
+    }
+    job->size = size;
+    if (!error && (!check_geometry(tool, job) || !may_overwrite(tool, job, image)))
+        error = EKV_INVALID;
+    if (error)
+        image_close(image);
+    return error;
+}
+
+static int open_target(struct tool *tool, struct format_job *job, struct image *image,
+                       bool *created)
+{
+    *created = access(tool->image, F_OK) != 0;
+    if (!*created)
+        return open_existing(tool, job, image);
+    if (job->size == 0 || tool->offset) {
+        message(tool, "%s does not exist: %s", tool->image,
+                tool->offset ? "with --offset the file must be there"
+                             : "say with --size how large to make it, such as --size 4M");
+        return EKV_INVALID;
+    }
+    if (!check_geometry(tool, job))
+        return EKV_INVALID;
+    int error = image_create(image, tool->image, job->size);
+    if (error)
+        message(tool, "%s", image->error);
+    return error;
+}
+
+/* Erases everything, so that nothing of before is left, and writes the empty store. */
+static int write_store(struct tool *tool, const struct format_job *job, struct image *image)
+{
+    struct ekv_flash *flash = &image->flash;
+    struct ekv_format_options format = {.store_id = job->store_id,
+                                        .label = job->label,
+                                        .blank = true,
+                                        .retain_count = (uint32_t)job->retain_count};
+    flash->geometry =
+        (struct ekv_geometry){(uint32_t)job->sector_size, (uint32_t)(job->size / job->sector_size),
+                              (uint32_t)job->write_unit, job->program_once};
+    int error = EKV_OK;
+    for (uint32_t sector = 0; sector < flash->geometry.sector_count && !error && !job->blank;
+         sector++)
+        error = ekv_flash_erase(flash, sector);
+    size_t size = ekv_memory_size(&flash->geometry, NULL);
+    void *memory = allocate(size);
+    if (!error)
+        error = ekv_format(flash, &format, memory, size);
+    if (!error)
+        error = ekv_flash_sync(flash, false);
+    free(memory);
+    if (error)
+        message(tool, "%s cannot be formatted: %s", tool->image,
+                image->error[0] ? image->error : result_text(error));
+    return error;
+}
+
+static void report(const struct tool *tool, const struct format_job *job)
+{
+    if (tool->json) {
+        json_t *object = json_pack("{s:s}", "schema", "ekv.format.1");
+        json_set_bytes(object, "image", tool->image, strlen(tool->image));
+        json_add(object,
+                 json_pack("{s:I, s:I, s:I, s:I, s:I, s:s}", "offset", (json_int_t)tool->offset,
+                           "size", (json_int_t)job->size, "sector_size",
+                           (json_int_t)job->sector_size, "sector_count",
+                           (json_int_t)(job->size / job->sector_size), "write_unit",
+                           (json_int_t)job->write_unit, "store_id", id_text(job->store_id)));
+        json_set_bytes(object, "label", job->label ? job->label : "",
+                       job->label ? strlen(job->label) : 0);
+        json_line(object);
+        return;
+    }
+    printf("%s: %s, %llu sectors of %s, write unit %llu, store id %s\n", tool->image,
+           size_text(job->size), (unsigned long long)(job->size / job->sector_size),
+           size_text(job->sector_size), (unsigned long long)job->write_unit,
+           id_text(job->store_id));
+}
+
+static int run(struct tool *tool)
+{
+    struct format_job job = {.sector_size = 4096, .write_unit = 1};
+    struct image image;
+    char **operands;
+    int count, option;
+    const char *value;
+    bool created;
+    while ((option = tool_option(tool, &value)) > 0)
+        if (!take_option(tool, &job, option, value))
+            return STATUS_FAILED;
+    if (option != OPTION_END)
+        return tool_option_status(tool, option);
+    if (!tool_operands(tool, 0, 2, &operands, &count))
+        return STATUS_FAILED;
+    if (count > 0 && !tool->image) {
+        tool->image = *operands++;
+        count--;
+    }
+    if (count > 1 || (count > 0 && job.size != 0)) {
+        message(tool, "one image and one size, please, but there is '%s' too", operands[0]);
+        return STATUS_FAILED;
+    }
+    if (count > 0 && !option_size(tool, "the size", operands[0], 1, UINT32_MAX, &job.size))
+        return STATUS_FAILED;
+    if (!tool->image) {
+        message(tool, "which file is to be formatted? Name it with -C IMAGE");
+        return STATUS_FAILED;
+    }
+    if (open_target(tool, &job, &image, &created) != EKV_OK)
+        return STATUS_FAILED;
+    int error = choose_id(tool, &job) ? write_store(tool, &job, &image) : EKV_INVALID;
+    image_close(&image);
+    if (error && created)
+        unlink(tool->image);
+    if (!error)
+        report(tool, &job);
+    return error ? STATUS_FAILED : STATUS_OK;
+}
+
+const struct command command_format = {
+    .name = "format",
+    .operands = "[IMAGE [SIZE]]",
+    .summary = "Write an empty store into an image file, which is made if it is not there",
+    .details =
+        "The image may be named with -C or as operand. A file that holds anything but zeroes\n"
+        "or 0xff is only overwritten with --force. With SOURCE_DATE_EPOCH in the environment\n"
+        "the same options give the same bytes. Also called as mkfs.ekv.\n",
+    .options = options,
+    .run = run,
+};

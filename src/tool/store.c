@@ -1,0 +1,123 @@
+/* Opening the store of a command.
+ *
+ * Inspection opens the file read-only and shared, and mounts read-only: nothing is written, not
+ * even a recovery. A command that writes takes the exclusive lock first, so that an image that is
+ * mounted is refused before anything is touched.
+ */
+#define _GNU_SOURCE
+#include "store.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "format.h"
+
+static int64_t now(void *context)
+{
+    struct timespec moment;
+    int64_t seconds;
+    (void)context;
+    if (source_date_epoch(&seconds))
+        return seconds * 1000000;
+    clock_gettime(CLOCK_REALTIME, &moment);
+    return (int64_t)moment.tv_sec * 1000000 + moment.tv_nsec / 1000;
+}
+
+struct image_window store_window(const struct tool *tool)
+{
+    return (struct image_window){.offset = tool->offset, .size = 0, .loose = tool->offset_given};
+}
+
+/* Says why there is no store to be found, with what the first sector tells about it. */
+static void explain(struct tool *tool, const struct store *store, int error)
+{
+    struct ekv_stamp_a stamp;
+    const struct image *image = &store->image;
+    switch (error) {
+    case EKV_NO_STORE:
+        message(tool,
+                "%s holds no ekv store%s: make one with 'ekv -C %s format', or say with --offset "
+                "where it begins",
+                tool->image, tool->offset_given ? " there" : "", tool->image);
+        return;
+    case EKV_VERSION:
+        message(tool,
+                "%s holds an ekv store of another format version than %d, which is what this ekv "
+                "reads: use the ekv that wrote it",
+                tool->image, EKV_FORMAT_VERSION);
+        return;
+    case EKV_GEOMETRY:
+        if (ekv_stamp_a_decode(image->flash.map, &stamp) == EKV_OK)
+            message(tool,
+                    "%s is truncated: its store takes %llu bytes, but only %u are there; restore "
+                    "the whole file",
+                    tool->image,
+                    (unsigned long long)stamp.geometry.sector_size * stamp.geometry.sector_count,
+                    image->size);
+        else
+            message(tool, "%s holds a store that is larger than the file: restore the whole file",
+                    tool->image);
+        return;
+    default:
+        message(tool, "%s: %s", tool->image, image->error[0] ? image->error : result_text(error));
+    }
+}
+
+int store_open(struct tool *tool, struct store *store, bool write)
+{
+    memset(store, 0, sizeof *store);
+    if (!tool->image) {
+        message(tool, "which image? Name it with -C IMAGE");
+        return EKV_INVALID;
+    }
+    struct image_window window = store_window(tool);
+    int error =
+        image_open(&store->image, tool->image, write ? IMAGE_READ_WRITE : IMAGE_VIEW, &window);
+    if (error) {
+        message(tool, "%s", store->image.error);
+        return error;
+    }
+    error = ekv_probe(&store->image.flash);
+    if (error) {
+        explain(tool, store, error);
+        image_close(&store->image);
+        return error;
+    }
+    error = tool->offset_given ? EKV_OK : image_check_sectors(&store->image);
+    if (error) {
+        message(tool, "%s", store->image.error);
+        image_close(&store->image);
+    }
+    return error;
+}
+
+int store_mount(struct tool *tool, struct store *store)
+{
+    struct ekv_mount_options options = {.read_only = store->image.read_only, .now = now};
+    size_t size = ekv_memory_size(&store->image.flash.geometry, &options);
+    store->memory = allocate(size);
+    int error = ekv_mount(&store->db, &store->image.flash, &options, store->memory, size);
+    if (error) {
+        explain(tool, store, error);
+        image_close(&store->image);
+        free(store->memory);
+    }
+    return error;
+}
+
+int store_open_mounted(struct tool *tool, struct store *store, bool write)
+{
+    int error = store_open(tool, store, write);
+    return error ? error : store_mount(tool, store);
+}
+
+int store_close(struct tool *tool, struct store *store)
+{
+    int error = store->db ? ekv_unmount(store->db) : EKV_OK;
+    if (error)
+        message(tool, "%s", store->image.error[0] ? store->image.error : result_text(error));
+    image_close(&store->image);
+    free(store->memory);
+    return error;
+}
