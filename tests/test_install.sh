@@ -22,8 +22,8 @@ expect()
         failed=1
     fi
 }
-for path in bin/ekv bin/ekvfs sbin/mount.ekvfs include/ekv/ekv.h include/ekv/flash.h \
-    include/ekv/error.h 'lib*/libekv.a' 'lib*/pkgconfig/ekv.pc' share/man/man1/ekv.1 \
+for path in bin/ekv bin/ekvfs sbin/mount.ekvfs sbin/mkfs.ekv sbin/fsck.ekv \
+    include/ekv/ekv.h include/ekv/flash.h include/ekv/error.h 'lib*/libekv.a' 'lib*/pkgconfig/ekv.pc' share/man/man1/ekv.1 \
     share/man/man1/ekvfs.1 share/man/man5/ekv.5; do
     expect "$path"
 done
