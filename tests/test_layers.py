@@ -23,9 +23,16 @@ LAYERS = [
     ("L4 tables", ["memtable", "run"]),
     ("L4 stored", ["build", "manifest"]),
     ("L5 state", ["state"]),
-    ("L5 reading", ["lookup", "value"]),
-    ("L5 work", ["merge", "flush", "gc", "compact"]),
-    ("L6", ["replay", "recover", "txn", "snapshot", "cursor"]),
+    ("L5 values", ["value"]),
+    ("L5 lookup", ["lookup"]),
+    ("L5 publish", ["publish"]),
+    ("L5 flush", ["flush"]),
+    ("L5 merge", ["merge"]),
+    ("L5 gc", ["gc"]),
+    ("L6 recovery", ["recover"]),
+    ("L6 work", ["work"]),
+    ("L6 snapshot", ["snapshot"]),
+    ("L6 handles", ["txn", "cursor"]),
     ("L7", ["ekv", "check"]),
 ]
 
@@ -254,6 +261,10 @@ def main():
     problems = self_test() + check_tree(root)
     if not sources(root, "src"):
         problems.append("%s/src holds no C file: is EKV_SOURCE_DIR right?" % root)
+    for level, names in LAYERS:
+        for name in names:
+            if not any(os.path.exists(os.path.join(root, "src", name + end)) for end in (".h", ".c")):
+                problems.append("%s of %s is in LAYERS but not in src/" % (name, level))
     if "EKV_BUILD_DIR" in os.environ:
         problems += check_objects(os.path.join(os.environ["EKV_BUILD_DIR"], "libekv.a"))
     for text in problems:
