@@ -32,11 +32,12 @@ struct ekv_key {
     const void *bytes;
     uint32_t size;
     uint8_t space;
+    uint32_t rest; /* ekv's: 0 */
 };
 
 static inline struct ekv_key ekv_key(const void *bytes, size_t size)
 {
-    return (struct ekv_key){bytes, (uint32_t)size, EKV_USER};
+    return (struct ekv_key){bytes, (uint32_t)size, EKV_USER, 0};
 }
 
 /* What is known of a version of a key beside its value.
@@ -176,10 +177,10 @@ struct ekv_txn {
     void *entries;
     uint32_t count;
     uint32_t capacity;
-    uint64_t first;        /* log position of the first record not known to be interrupted */
-    uint32_t record_count; /* records written since `first` */
+    uint32_t first;        /* address of the first record, if nothing came between them */
+    uint32_t record_count; /* records written since */
+    uint64_t first_position;
     uint64_t pending_size;
-    bool failed;
 };
 
 /* Begins a transaction that reads the store as it now is. `memory` (4-byte aligned) stays until the
@@ -220,13 +221,18 @@ void ekv_txn_abort(struct ekv_txn *txn);
 
 /* Walks keys in order, both ways, over the store as it was when the cursor was opened, whatever is
  * written or collected meanwhile. The fields are ekv's. */
+enum { EKV_CURSOR_WORDS = 264 };
+
 struct ekv_cursor {
     struct ekv *db;
     struct ekv_txn *txn;     /* NULL, or the transaction whose writes it sees */
     struct ekv_snapshot own; /* its own moment, unless it borrows one */
     struct ekv_snapshot *moment;
     uint32_t address; /* record it stands on, 0 when on none */
+    uint32_t change;  /* of the store, when the sources were placed */
+    int8_t direction; /* in which the sources stand ahead of the key; 0: nowhere */
     uint8_t space;
+    uint64_t sources[EKV_CURSOR_WORDS]; /* a place in the memtable and in each run */
 };
 
 /* Opens a cursor over one key space, standing on no key yet. Flash: nothing. */

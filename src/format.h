@@ -94,9 +94,8 @@ enum ekv_record_kind {
     EKV_RECORD_CHUNK = 4,  /* owner, offset, a piece of a value */
     EKV_RECORD_LIST = 5,   /* owner, offset, links to chunks or lists */
     EKV_RECORD_COMMIT = 6, /* how many records, back to which log position */
-    EKV_RECORD_FREED = 7,  /* a sector that may be erased */
-    EKV_RECORD_CLOSE = 8,  /* the store was unmounted here */
-    EKV_RECORD_OPEN = 9,   /* ... and mounted again */
+    EKV_RECORD_CLOSE = 7,  /* the store was unmounted here */
+    EKV_RECORD_OPEN = 8,   /* ... and mounted again */
     EKV_RECORD_KIND_MASK = 0x0f,
     EKV_RECORD_ASIDE = 0x10,   /* flag: the key is in EKV_ASIDE */
     EKV_RECORD_COMMITS = 0x20, /* flag: a transaction of its own */
@@ -110,9 +109,8 @@ enum {
     EKV_RECORD_TIME_SIZE = 7,
     EKV_LINK_SIZE = 8, /* of a value tree: address 4, bytes below it 4 */
     EKV_PIECE_OFFSET_SIZE = 4,
-    EKV_COMMIT_SIZE = 10, /* records 4, position of the first 6 */
-    EKV_FREED_SIZE = 3,
-    EKV_CLOSE_SIZE = 7, /* where the index goes on 4, virgin mark 3 */
+    EKV_COMMIT_SIZE = 8, /* records 4, address of the first 4 */
+    EKV_CLOSE_SIZE = 7,  /* where the index goes on 4, virgin mark 3 */
 };
 
 /* A record's layout: type, key size, value size, key, value, [version], [time], padding of zeroes,

@@ -206,7 +206,7 @@ int ekv_log_sequence(const struct ekv_log *log, uint32_t address, uint32_t *sequ
         return EKV_OK;
     }
     enum ekv_sector_state state = ekv_sector_state(log->sectors, sector);
-    if (state != EKV_SECTOR_LOG && state != EKV_SECTOR_LIMBO)
+    if (state != EKV_SECTOR_LOG && state != EKV_SECTOR_LIMBO && state != EKV_SECTOR_EMPTIED)
         return EKV_NOT_FOUND; /* perhaps being erased this very moment */
     int error = ekv_sector_stamp_read(log->sectors, sector, &stamp);
     if (error)
@@ -306,23 +306,46 @@ int ekv_record_time(const struct ekv_log *log, const struct ekv_record *record, 
     return error;
 }
 
+int ekv_record_key(const struct ekv_log *log, const struct ekv_record *record,
+                   uint8_t prefix[EKV_KEY_PREFIX], struct ekv_key *key)
+{
+    uint32_t size = ekv_min(record->layout.key_size, EKV_KEY_PREFIX);
+    *key = (struct ekv_key){prefix, record->layout.key_size, ekv_record_space(record),
+                            record->address + record->layout.head_size};
+    return ekv_record_bytes(log, record, record->layout.head_size, prefix, size);
+}
+
+/* Compares a piece of a key with the same piece of a record's key. */
+static int compare_piece(const struct ekv_log *log, const struct ekv_record *record,
+                         struct ekv_key key, uint32_t offset, uint32_t size, int *order)
+{
+    uint8_t mine[PIECE / 2], theirs[PIECE / 2];
+    const uint8_t *bytes = (const uint8_t *)key.bytes + offset;
+    if (key.rest && offset + size > EKV_KEY_PREFIX) {
+        int error = ekv_log_read(log, key.rest + offset, mine, size);
+        if (error)
+            return error;
+        bytes = mine;
+    }
+    int error = ekv_record_bytes(log, record, record->layout.head_size + offset, theirs, size);
+    if (!error)
+        *order = memcmp(bytes, theirs, size);
+    return error;
+}
+
 int ekv_record_compare(const struct ekv_log *log, const struct ekv_record *record,
                        struct ekv_key key, int *order)
 {
-    uint8_t piece[PIECE];
-    const uint8_t *bytes = key.bytes;
     uint32_t size = ekv_min(key.size, record->layout.key_size);
     uint32_t done = ekv_min(size, record->peek_size - record->layout.head_size);
     *order = (int)key.space - (int)ekv_record_space(record);
     if (*order == 0 && done > 0)
-        *order = memcmp(bytes, record->peek + record->layout.head_size, done);
+        *order = memcmp(key.bytes, record->peek + record->layout.head_size, done);
     while (*order == 0 && done < size) {
-        uint32_t length = ekv_min(size - done, PIECE);
-        int error =
-            ekv_log_read(log, record->address + record->layout.head_size + done, piece, length);
+        uint32_t length = ekv_min(size - done, PIECE / 2);
+        int error = compare_piece(log, record, key, done, length, order);
         if (error)
             return error;
-        *order = memcmp(bytes + done, piece, length);
         done += length;
     }
     if (*order == 0)

@@ -104,6 +104,14 @@ EKV_MUST_CHECK int ekv_log_version(const struct ekv_log *log, uint32_t address, 
 EKV_MUST_CHECK int ekv_record_time(const struct ekv_log *log, const struct ekv_record *record,
                                    int64_t *time);
 
+/* A key that lies in the log: `prefix` holds its first EKV_KEY_PREFIX bytes, which is all that a
+ * separator is compared with, and `key->rest` says where it is. So that a collection needs no
+ * buffer for long keys. */
+enum { EKV_KEY_PREFIX = EKV_SEPARATOR_SIZE_MAX };
+
+EKV_MUST_CHECK int ekv_record_key(const struct ekv_log *log, const struct ekv_record *record,
+                                  uint8_t prefix[EKV_KEY_PREFIX], struct ekv_key *key);
+
 /* Orders `key` against a record's key: *order is < 0, 0 or > 0. */
 EKV_MUST_CHECK int ekv_record_compare(const struct ekv_log *log, const struct ekv_record *record,
                                       struct ekv_key key, int *order);

@@ -96,9 +96,11 @@ EKV_MUST_CHECK int ekv_run_next(const struct ekv_index *index, const struct ekv_
 EKV_MUST_CHECK int ekv_run_previous(const struct ekv_index *index, const struct ekv_run *run,
                                     struct ekv_run_cursor *cursor);
 
-/* The fingerprint of the entry stood on. */
-EKV_MUST_CHECK int ekv_run_fingerprint(const struct ekv_index *index,
-                                       const struct ekv_run_cursor *cursor, uint32_t *fingerprint);
+/* Walks the leaves alone: the cursor's pages[0] is the leaf. */
+EKV_MUST_CHECK int ekv_run_leaf_first(const struct ekv_index *index, const struct ekv_run *run,
+                                      struct ekv_run_cursor *cursor);
+EKV_MUST_CHECK int ekv_run_leaf_next(const struct ekv_index *index, const struct ekv_run *run,
+                                     struct ekv_run_cursor *cursor);
 
 /* Finds the newest entry of `key` with a version of at most `limit`.
  * EKV_NOT_FOUND if there is none. Flash: a filter block; then a page for each level of the tree and

@@ -18,7 +18,8 @@ enum ekv_sector_state {
     EKV_SECTOR_MANIFEST = 4,
     EKV_SECTOR_LIMBO = 5,
     EKV_SECTOR_RETIRED = 6,
-    EKV_SECTOR_STATE_COUNT = 7,
+    EKV_SECTOR_EMPTIED = 7, /* by gc; free once the manifest has said so */
+    EKV_SECTOR_STATE_COUNT = 8,
     EKV_SECTOR_DIRTY = 8, /* flag: state or live count differs from what the manifest says */
 };
 

@@ -1,0 +1,403 @@
+/* Cursors: one ordered walk over the transaction's table, the memtable and all runs.
+ *
+ * Each source stands on its next candidate in the direction of the walk. When anything changed
+ * under the cursor (`db->change`), or the direction turns, the sources are placed anew from the key
+ * that the cursor stands on: its record cannot be erased while the cursor's snapshot is open.
+ */
+#include "snapshot.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "value.h"
+
+enum { PREFIX = 15, SOURCES_MAX = EKV_RUN_COUNT_MAX + 2 };
+
+/* A source: a place in a table or a run, and the begin of the key there. address 0: at its end. */
+struct source {
+    struct ekv_run_cursor run;
+    uint32_t index;
+    uint8_t prefix_size;
+    bool whole;
+    uint8_t prefix[PREFIX];
+};
+
+/* What a walk needs to know of the sources: which table or run each is. */
+struct walk {
+    struct ekv *db;
+    struct ekv_cursor *cursor;
+    struct source *sources;
+    uint32_t count;
+    struct ekv_memtable own; /* the transaction's table */
+};
+
+static struct walk walk_of(struct ekv_cursor *cursor)
+{
+    struct walk walk = {
+        .db = cursor->db, .cursor = cursor, .sources = (struct source *)(void *)cursor->sources};
+    walk.count = 2 + cursor->db->catalog.run_count;
+    if (cursor->txn)
+        walk.own =
+            (struct ekv_memtable){cursor->txn->entries, cursor->txn->count, cursor->txn->capacity};
+    return walk;
+}
+
+/* The table of sources 0 (the transaction's) and 1 (the memtable). */
+static const struct ekv_memtable *table_of(const struct walk *walk, uint32_t number)
+{
+    return number == 0 ? &walk->own : &walk->db->memtable;
+}
+
+static const struct ekv_run *run_of(const struct walk *walk, uint32_t number)
+{
+    return &walk->db->catalog.runs[number - 2];
+}
+
+/* Takes what the source stands on: the record's address, the begin of its key. */
+static int settle(const struct walk *walk, uint32_t number, int error)
+{
+    struct source *source = &walk->sources[number];
+    struct ekv_record record;
+    if (number < 2) {
+        const struct ekv_memtable *table = table_of(walk, number);
+        source->run.address =
+            source->index < table->count ? table->slots[source->index].address : 0;
+    }
+    if (error == EKV_NOT_FOUND)
+        source->run.address = 0;
+    if (error < 0 || source->run.address == 0)
+        return error < 0 ? error : EKV_OK;
+    error = ekv_record_read(&walk->db->log, source->run.address, &record);
+    if (error)
+        return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
+    uint32_t size = ekv_min(record.layout.key_size, PREFIX - 1);
+    source->prefix[0] = ekv_record_space(&record);
+    source->prefix_size = (uint8_t)(size + 1);
+    source->whole = size == record.layout.key_size;
+    return ekv_record_bytes(&walk->db->log, &record, record.layout.head_size, source->prefix + 1,
+                            size);
+}
+
+/* Places a source at the first entry >= key (last <= key, walking back). */
+static int place(const struct walk *walk, uint32_t number, struct ekv_key key, int direction)
+{
+    struct source *source = &walk->sources[number];
+    int error;
+    if (number < 2) {
+        error = ekv_memtable_bound(table_of(walk, number), &walk->db->log, key, direction < 0,
+                                   &source->index);
+        if (!error && direction < 0)
+            source->index--; /* wraps to the end when there is none */
+    } else if (direction > 0) {
+        error = ekv_run_seek(&walk->db->index, run_of(walk, number), key, &source->run);
+    } else {
+        error = ekv_run_seek_back(&walk->db->index, run_of(walk, number), key, &source->run);
+    }
+    return settle(walk, number, error);
+}
+
+static int advance(const struct walk *walk, uint32_t number, int direction)
+{
+    struct source *source = &walk->sources[number];
+    int error = EKV_OK;
+    if (number < 2)
+        source->index += direction > 0 ? 1u : UINT32_MAX;
+    else if (direction > 0)
+        error = ekv_run_next(&walk->db->index, run_of(walk, number), &source->run);
+    else
+        error = ekv_run_previous(&walk->db->index, run_of(walk, number), &source->run);
+    return settle(walk, number, error);
+}
+
+/* Orders the keys of two sources. */
+static int compare(const struct walk *walk, uint32_t a, uint32_t b, int *order)
+{
+    const struct source *one = &walk->sources[a], *two = &walk->sources[b];
+    *order = memcmp(one->prefix, two->prefix, ekv_min(one->prefix_size, two->prefix_size));
+    if (*order != 0)
+        return EKV_OK;
+    if (one->whole && two->whole) {
+        *order = (int)one->prefix_size - (int)two->prefix_size;
+        return EKV_OK;
+    }
+    uint8_t prefix[EKV_KEY_PREFIX];
+    struct ekv_record record, other;
+    struct ekv_key key;
+    int error = ekv_record_read(&walk->db->log, one->run.address, &record);
+    if (!error)
+        error = ekv_record_read(&walk->db->log, two->run.address, &other);
+    if (!error)
+        error = ekv_record_key(&walk->db->log, &record, prefix, &key);
+    return error ? error : ekv_record_compare(&walk->db->log, &other, key, order);
+}
+
+/* The source whose key comes next. EKV_NOT_FOUND: none is left in this key space. */
+static int nearest(const struct walk *walk, int direction, uint32_t *number)
+{
+    bool found = false;
+    for (uint32_t i = 0; i < walk->count; i++) {
+        int order = -direction;
+        if (walk->sources[i].run.address == 0)
+            continue;
+        int error = found ? compare(walk, i, *number, &order) : EKV_OK;
+        if (error)
+            return error;
+        if (order * direction < 0)
+            *number = i;
+        found = true;
+    }
+    if (!found || walk->sources[*number].prefix[0] != walk->cursor->space)
+        return EKV_NOT_FOUND;
+    return EKV_OK;
+}
+
+/* Takes all entries of the next key off the sources; `best` is the one the cursor's moment sees. */
+static int take(const struct walk *walk, uint32_t first, int direction, struct ekv_found *best)
+{
+    struct ekv *db = walk->db;
+    uint8_t prefix[EKV_KEY_PREFIX];
+    struct ekv_record record;
+    struct ekv_key key;
+    uint64_t newest = 0;
+    bool found = false, own = false;
+    int error = ekv_record_read(&db->log, walk->sources[first].run.address, &record);
+    if (!error)
+        error = ekv_record_key(&db->log, &record, prefix, &key);
+    for (uint32_t i = 0; !error && i < walk->count; i++) {
+        while (!error && walk->sources[i].run.address != 0) {
+            struct ekv_found at;
+            uint64_t version;
+            int order;
+            uint32_t address = walk->sources[i].run.address;
+            error = ekv_record_read(&db->log, address, &at.record);
+            if (!error)
+                error = ekv_record_compare(&db->log, &at.record, key, &order);
+            if (error || order != 0)
+                break;
+            error = ekv_log_sequence(&db->log, address, &at.sequence);
+            if (!error)
+                error = ekv_record_version(&db->log, &at.record, at.sequence, &version);
+            if (error)
+                break;
+            bool visible = i == 0 || version <= walk->cursor->moment->version;
+            if (visible && !own && (!found || version > newest || i == 0)) {
+                *best = at;
+                newest = version;
+                found = true;
+                own = i == 0;
+            }
+            error = advance(walk, i, direction);
+        }
+    }
+    if (error)
+        return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
+    return found && ekv_record_kind(&best->record) != EKV_RECORD_DELETE ? EKV_OK : EKV_NOT_FOUND;
+}
+
+/* Walks on to the next key that is there. */
+static int walk_on(struct walk *walk, int direction)
+{
+    for (;;) {
+        struct ekv_found best;
+        uint32_t number = 0;
+        int error = nearest(walk, direction, &number);
+        if (error) {
+            walk->cursor->address = 0;
+            walk->cursor->direction = 0;
+            return error;
+        }
+        error = take(walk, number, direction, &best);
+        if (error == EKV_OK)
+            walk->cursor->address = best.record.address;
+        if (error != EKV_NOT_FOUND)
+            return error;
+    }
+}
+
+static int place_all(struct walk *walk, struct ekv_key key, int direction)
+{
+    int error = EKV_OK;
+    memset(walk->sources, 0, walk->count * sizeof walk->sources[0]);
+    for (uint32_t i = 0; !error && i < walk->count; i++)
+        error = place(walk, i, key, direction);
+    walk->cursor->direction = (int8_t)direction;
+    walk->cursor->change = walk->db->change;
+    return error;
+}
+
+static int seek(struct ekv_cursor *cursor, struct ekv_key key, int direction)
+{
+    struct walk walk = walk_of(cursor);
+    key.space = cursor->space;
+    ekv_lock_read(cursor->db);
+    int error = place_all(&walk, key, direction);
+    if (!error)
+        error = walk_on(&walk, direction);
+    ekv_unlock_read(cursor->db);
+    return error;
+}
+
+int ekv_cursor_seek(struct ekv_cursor *cursor, struct ekv_key key)
+{
+    return seek(cursor, key, 1);
+}
+
+int ekv_cursor_seek_back(struct ekv_cursor *cursor, struct ekv_key key)
+{
+    return seek(cursor, key, -1);
+}
+
+/* Places the sources beyond the key that the cursor stands on. */
+static int place_beyond(struct walk *walk, int direction)
+{
+    uint8_t prefix[EKV_KEY_PREFIX];
+    struct ekv_record record;
+    struct ekv_found passed;
+    struct ekv_key key;
+    int error = ekv_record_read(&walk->db->log, walk->cursor->address, &record);
+    if (!error)
+        error = ekv_record_key(&walk->db->log, &record, prefix, &key);
+    if (!error)
+        error = place_all(walk, key, direction);
+    for (uint32_t i = 0; !error && i < walk->count; i++) {
+        int order;
+        if (walk->sources[i].run.address == 0)
+            continue;
+        error = ekv_record_read(&walk->db->log, walk->sources[i].run.address, &record);
+        if (!error)
+            error = ekv_record_compare(&walk->db->log, &record, key, &order);
+        if (error || order != 0)
+            continue;
+        error = take(walk, i, direction, &passed);
+        return error == EKV_NOT_FOUND ? EKV_OK : error;
+    }
+    return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
+}
+
+/* Places the sources at the end of the key space that a walk begins from. */
+static int place_end(struct walk *walk, int direction)
+{
+    struct ekv_key key = {"", 0, walk->cursor->space, 0};
+    if (direction < 0) {
+        /* All keys of the space lie before the empty key of the next one. */
+        key.space++;
+    }
+    return place_all(walk, key, direction);
+}
+
+static int step(struct ekv_cursor *cursor, int direction)
+{
+    struct walk walk = walk_of(cursor);
+    int error = EKV_OK;
+    ekv_lock_read(cursor->db);
+    if (cursor->address == 0)
+        error = place_end(&walk, direction);
+    else if (cursor->direction != direction || cursor->change != cursor->db->change)
+        error = place_beyond(&walk, direction);
+    if (!error)
+        error = walk_on(&walk, direction);
+    ekv_unlock_read(cursor->db);
+    return error;
+}
+
+int ekv_cursor_next(struct ekv_cursor *cursor)
+{
+    return step(cursor, 1);
+}
+
+int ekv_cursor_previous(struct ekv_cursor *cursor)
+{
+    return step(cursor, -1);
+}
+
+/* --- Opening, reading ------------------------------------------------------------------------ */
+
+static void begin(struct ekv_cursor *cursor, struct ekv *db, struct ekv_snapshot *moment,
+                  uint8_t space)
+{
+    static_assert(sizeof cursor->sources >= SOURCES_MAX * sizeof(struct source),
+                  "a cursor has room for every source");
+    cursor->db = db;
+    cursor->txn = NULL;
+    cursor->moment = moment;
+    cursor->address = 0;
+    cursor->direction = 0;
+    cursor->space = space;
+    cursor->own.db = NULL;
+}
+
+void ekv_cursor_open(struct ekv_cursor *cursor, struct ekv *db, uint8_t space)
+{
+    begin(cursor, db, &cursor->own, space);
+    ekv_snapshot_open(&cursor->own, db);
+}
+
+void ekv_cursor_open_snapshot(struct ekv_cursor *cursor, struct ekv_snapshot *snapshot,
+                              uint8_t space)
+{
+    begin(cursor, snapshot->db, snapshot, space);
+}
+
+void ekv_cursor_open_txn(struct ekv_cursor *cursor, struct ekv_txn *txn, uint8_t space)
+{
+    begin(cursor, txn->db, &txn->begin, space);
+    cursor->txn = txn;
+}
+
+void ekv_cursor_close(struct ekv_cursor *cursor)
+{
+    if (cursor->own.db)
+        ekv_snapshot_close(&cursor->own);
+    cursor->own.db = NULL;
+}
+
+static int current(struct ekv_cursor *cursor, struct ekv_found *found)
+{
+    if (cursor->address == 0)
+        return EKV_NOT_FOUND;
+    int error = ekv_record_read(&cursor->db->log, cursor->address, &found->record);
+    if (!error)
+        error = ekv_log_sequence(&cursor->db->log, cursor->address, &found->sequence);
+    return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
+}
+
+int ekv_cursor_key(struct ekv_cursor *cursor, void *buffer, size_t capacity, size_t *size)
+{
+    struct ekv_found found;
+    ekv_lock_read(cursor->db);
+    int error = current(cursor, &found);
+    if (!error) {
+        *size = found.record.layout.key_size;
+        uint32_t length = *size < capacity ? (uint32_t)*size : (uint32_t)capacity;
+        error = ekv_record_bytes(&cursor->db->log, &found.record, found.record.layout.head_size,
+                                 buffer, length);
+    }
+    ekv_unlock_read(cursor->db);
+    return error ? error : *size > capacity ? EKV_TOO_LARGE : EKV_OK;
+}
+
+int ekv_cursor_entry(struct ekv_cursor *cursor, struct ekv_entry *entry)
+{
+    struct ekv_found found;
+    ekv_lock_read(cursor->db);
+    int error = current(cursor, &found);
+    if (!error)
+        error = ekv_entry_of(cursor->db, &found, entry);
+    ekv_unlock_read(cursor->db);
+    return error;
+}
+
+int ekv_cursor_read(struct ekv_cursor *cursor, uint64_t offset, void *buffer, size_t capacity,
+                    size_t *size)
+{
+    struct ekv_found found;
+    size_t copied = 0;
+    ekv_lock_read(cursor->db);
+    int error = current(cursor, &found);
+    if (!error)
+        error = ekv_value_read(cursor->db, &found, offset, buffer, capacity, &copied);
+    ekv_unlock_read(cursor->db);
+    if (size)
+        *size = copied;
+    return error;
+}

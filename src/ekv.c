@@ -1,0 +1,426 @@
+/* The public API: memory, format, mount, unmount, and the operations of one key.
+ *
+ * Everything that changes the store goes through one shape: take the lock, make room, append,
+ * program, point the memtable at it, pay for background work, let the lock go. The commit point is
+ * the program of the record.
+ */
+#include "ekv.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "recover.h"
+#include "value.h"
+#include "work.h"
+
+enum {
+    MEMTABLE_MIN = 8,
+    MEMTABLE_MAX = 1 << 16,
+    REPLAY_MAX = 32, /* sectors of log */
+};
+
+/* --- Memory ---------------------------------------------------------------------------------- */
+
+static uint32_t memtable_default(const struct ekv_geometry *geometry)
+{
+    return geometry->sector_count <= 32 ? 64 : 512;
+}
+
+static uint32_t memtable_count(const struct ekv_geometry *geometry,
+                               const struct ekv_mount_options *options)
+{
+    uint32_t count = options ? options->memtable_count : 0;
+    if (count == 0)
+        return memtable_default(geometry);
+    return ekv_min(ekv_max(count, MEMTABLE_MIN), MEMTABLE_MAX);
+}
+
+/* The parts of the memory, in order; each begins at a multiple of eight. */
+struct plan {
+    size_t states, slots, runs, build_pages, merge_pages, size;
+};
+
+static size_t take(size_t *at, size_t size)
+{
+    size_t begin = *at;
+    *at += (size + 7) / 8 * 8;
+    return begin;
+}
+
+static struct plan plan_of(const struct ekv_geometry *geometry, uint32_t slots)
+{
+    struct plan plan;
+    size_t at = 0;
+    size_t pages = (size_t)ekv_build_height(geometry) * EKV_PAGE_SIZE;
+    take(&at, sizeof(struct ekv));
+    plan.states = take(&at, ekv_sectors_memory_size(geometry->sector_count));
+    plan.slots = take(&at, slots * sizeof(struct ekv_slot));
+    plan.runs =
+        take(&at, (ekv_format_run_count_max(geometry->sector_count) + 1) * sizeof(struct ekv_run));
+    plan.build_pages = take(&at, pages);
+    plan.merge_pages = take(&at, pages);
+    plan.size = at;
+    return plan;
+}
+
+size_t ekv_memory_size(const struct ekv_geometry *geometry, const struct ekv_mount_options *options)
+{
+    if (ekv_geometry_check(geometry))
+        return 0;
+    return plan_of(geometry, memtable_count(geometry, options)).size;
+}
+
+static int lay_out(struct ekv **db, const struct ekv_flash *flash, uint64_t store_id,
+                   const struct ekv_mount_options *options, void *memory, size_t memory_size)
+{
+    const struct ekv_geometry *geometry = &flash->geometry;
+    int error = ekv_geometry_check(geometry);
+    if (error)
+        return error;
+    uint32_t slots = memtable_count(geometry, options);
+    struct plan plan = plan_of(geometry, slots);
+    uint8_t *bytes = memory;
+    if (!memory || memory_size < plan.size || (uintptr_t)memory % 8 != 0)
+        return EKV_MEMORY;
+    struct ekv *self = memory;
+    memset(self, 0, sizeof *self);
+    ekv_sectors_init(&self->sectors, flash, store_id, bytes + plan.states);
+    if (self->sectors.format.ring_count + 5 > geometry->sector_count)
+        return EKV_GEOMETRY; /* sectors too small for a manifest of so many */
+    self->log.sectors = &self->sectors;
+    self->index.log = &self->log;
+    self->index.page = self->page;
+    self->index.sector = EKV_NO_SECTOR;
+    self->memtable.slots = (struct ekv_slot *)(void *)(bytes + plan.slots);
+    self->memtable.capacity = slots;
+    self->memtable_default = memtable_default(geometry);
+    self->catalog.runs = (struct ekv_run *)(void *)(bytes + plan.runs);
+    self->catalog.run_capacity = ekv_format_run_count_max(geometry->sector_count) + 1;
+    self->catalog.next_run_id = 1;
+    self->manifest.sectors = &self->sectors;
+    self->builder.index = self->merge.builder.index = &self->index;
+    self->builder.pages = bytes + plan.build_pages;
+    self->merge.builder.pages = bytes + plan.merge_pages;
+    self->builder.height_max = self->merge.builder.height_max = ekv_build_height(geometry);
+    self->replay_max = ekv_max(2, ekv_min(REPLAY_MAX, geometry->sector_count / 8));
+    *db = self;
+    return EKV_OK;
+}
+
+/* --- Format, probe --------------------------------------------------------------------------- */
+
+static int close_log(struct ekv *db)
+{
+    uint8_t value[EKV_CLOSE_SIZE];
+    uint32_t address = UINT32_MAX;
+    if (db->index.sector != EKV_NO_SECTOR &&
+        db->index.offset < ekv_format_of(db)->geometry.sector_size)
+        address = ekv_address(ekv_format_of(db), db->index.sector, db->index.offset);
+    ekv_store(value, address, 4);
+    ekv_store(value + 4, db->sectors.virgin, 3);
+    return ekv_log_append_mark(&db->log, EKV_RECORD_CLOSE | EKV_RECORD_COMMITS, value,
+                               sizeof value);
+}
+
+int ekv_format(const struct ekv_flash *flash, const struct ekv_format_options *options,
+               void *memory, size_t memory_size)
+{
+    struct ekv *db;
+    int error = lay_out(&db, flash, options->store_id, NULL, memory, memory_size);
+    if (error)
+        return error;
+    if (options->label) {
+        size_t size = strlen(options->label);
+        if (size >= sizeof db->catalog.label)
+            return EKV_INVALID;
+        memcpy(db->catalog.label, options->label, size);
+    }
+    db->catalog.retain_count = options->retain_count;
+    /* An older store must be gone before the new one is whole. */
+    for (uint32_t i = 0; !error && i < ekv_format_of(db)->ring_count; i++)
+        error = ekv_sector_erase(&db->sectors, i);
+    if (options->blank)
+        db->sectors.virgin = db->sectors.format.ring_count;
+    ekv_sectors_virgin_save(&db->sectors);
+    if (!error)
+        error = ekv_log_start(&db->log, 1);
+    if (error)
+        return error;
+    db->catalog.replay_sector = db->log.sector;
+    db->catalog.replay_sequence = db->log.sequence;
+    db->catalog.replay_offset = db->log.offset;
+    db->catalog.counted = ekv_log_position(&db->log);
+    error = ekv_manifest_create(&db->manifest, &db->catalog);
+    if (!error)
+        error = close_log(db);
+    return error ? error : ekv_flash_sync(flash, false);
+}
+
+static int probe_at(const struct ekv_flash *flash, uint32_t address, struct ekv_stamp_a *stamp)
+{
+    uint8_t bytes[EKV_STAMP_A_SIZE];
+    int error = ekv_flash_read(flash, address, bytes, sizeof bytes);
+    if (error)
+        return error == EKV_CORRUPT ? EKV_NO_STORE : error;
+    error = ekv_stamp_a_decode(bytes, stamp);
+    if (!error && (uint64_t)stamp->sector * stamp->geometry.sector_size != address)
+        return EKV_NO_STORE;
+    return error;
+}
+
+/* Finds a stamp at the begin of one of the first sectors: any of them may have been hit by a power
+ * cut, not all. */
+static int probe(const struct ekv_flash *flash, struct ekv_stamp_a *stamp)
+{
+    int answer = probe_at(flash, 0, stamp);
+    if (answer != EKV_NO_STORE)
+        return answer;
+    for (uint32_t size = EKV_SECTOR_SIZE_MIN; size <= EKV_SECTOR_SIZE_MAX; size *= 2) {
+        for (uint32_t i = 1; i < EKV_SECTOR_COUNT_MIN; i++) {
+            int error = probe_at(flash, i * size, stamp);
+            if (!error && stamp->geometry.sector_size == size)
+                return EKV_OK;
+            if (error == EKV_IO)
+                return error;
+            if (error == EKV_VERSION)
+                answer = error;
+        }
+    }
+    return answer;
+}
+
+int ekv_probe(struct ekv_flash *flash)
+{
+    struct ekv_stamp_a stamp;
+    int error = probe(flash, &stamp);
+    if (error)
+        return error;
+    uint64_t size = (uint64_t)stamp.geometry.sector_size * stamp.geometry.sector_count;
+    if (size > ekv_flash_size(flash))
+        return EKV_GEOMETRY;
+    flash->geometry = stamp.geometry;
+    return EKV_OK;
+}
+
+/* --- Mount, unmount -------------------------------------------------------------------------- */
+
+static bool same_geometry(const struct ekv_geometry *a, const struct ekv_geometry *b)
+{
+    return a->sector_size == b->sector_size && a->sector_count == b->sector_count &&
+           a->write_unit == b->write_unit;
+}
+
+int ekv_mount(struct ekv **db, const struct ekv_flash *flash,
+              const struct ekv_mount_options *options, void *memory, size_t memory_size)
+{
+    static const struct ekv_mount_options none;
+    struct ekv_stamp_a stamp;
+    struct ekv *self;
+    int error = ekv_geometry_check(&flash->geometry);
+    if (!error)
+        error = probe(flash, &stamp);
+    if (error)
+        return error;
+    if (!same_geometry(&flash->geometry, &stamp.geometry))
+        return EKV_GEOMETRY;
+    options = options ? options : &none;
+    error = lay_out(&self, flash, stamp.store_id, options, memory, memory_size);
+    if (!error)
+        error = ekv_replay(self);
+    if (error)
+        return error;
+    self->read_only |= options->read_only;
+    self->locks = self->sectors.locks = options->locks;
+    self->lock_context = self->sectors.lock_context = options->lock_context;
+    self->now = options->now;
+    self->now_context = options->now_context;
+    if (options->retain_count)
+        self->catalog.retain_count = options->retain_count;
+    if (self->last_version == 0)
+        self->last_version = ekv_log_position(&self->log) - 1;
+    *db = self;
+    return EKV_OK;
+}
+
+static bool is_writable(const struct ekv *db)
+{
+    return !db->read_only && !db->failed && !db->log.failed;
+}
+
+int ekv_unmount(struct ekv *db)
+{
+    int error = EKV_OK;
+    ekv_lock_write(db);
+    if (db->snapshots || db->txns) {
+        ekv_unlock_write(db);
+        return EKV_BUSY;
+    }
+    bool opened = !db->closed && !db->unclean;
+    if (is_writable(db) && opened) {
+        /* Whoever mounts it next may have the default memory alone. */
+        if (db->memtable.count > db->memtable_default) {
+            error = ekv_merge_drain(db);
+            if (!error)
+                error = ekv_flush(db);
+        }
+        int closed = ekv_log_flush(&db->log);
+        if (!closed)
+            closed = close_log(db);
+        error = error && error != EKV_FULL ? error : closed;
+    }
+    if (!error && opened)
+        error = ekv_flash_sync(&db->sectors.flash, false);
+    ekv_unlock_write(db);
+    return error;
+}
+
+int ekv_sync(struct ekv *db)
+{
+    return ekv_flash_sync(&db->sectors.flash, false);
+}
+
+int ekv_work(struct ekv *db, bool *more)
+{
+    int error = EKV_OK;
+    *more = false;
+    ekv_lock_write(db);
+    /* A store that nobody wrote to in this session has nothing to do. */
+    if (is_writable(db) && !db->unclean && !db->closed)
+        error = ekv_work_step(db, more);
+    ekv_unlock_write(db);
+    return error;
+}
+
+/* --- Single operations ----------------------------------------------------------------------- */
+
+/* Makes the record just appended the key's current one: durable first, visible then. */
+static int commit(struct ekv *db, uint32_t address, const struct ekv_found *old)
+{
+    struct ekv_record record;
+    int error = ekv_log_flush(&db->log);
+    if (!error)
+        error = ekv_record_read(&db->log, address, &record);
+    if (!error)
+        error = ekv_apply(db, &record, old);
+    if (error) {
+        db->failed = true; /* on flash, but not in memory */
+        return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
+    }
+    db->appending = NULL;
+    db->last_version = ekv_log_position(&db->log) - 1;
+    return EKV_OK;
+}
+
+static int put(struct ekv *db, struct ekv_key key, const void *value, size_t size)
+{
+    struct ekv_found old;
+    uint32_t address;
+    uint64_t log_size = ekv_value_log_size(db, key, size);
+    int error = ekv_write_begin(db, log_size, log_size, 1);
+    if (error)
+        return error;
+    int found = ekv_lookup(db, key, EKV_VERSION_MAX, &old);
+    if (found < 0)
+        return found;
+    struct ekv_write write = ekv_write_new(db, key, true);
+    error = ekv_value_append(db, key, &write, value, size, &address);
+    if (!error)
+        error = commit(db, address, found == EKV_OK ? &old : NULL);
+    if (!error)
+        ekv_write_end(db);
+    return error;
+}
+
+int ekv_put(struct ekv *db, struct ekv_key key, const void *value, size_t size)
+{
+    if (key.size > ekv_format_key_size_max(ekv_format_of(db)))
+        return EKV_TOO_LARGE;
+    if (size >= ekv_flash_size(&db->sectors.flash))
+        return EKV_FULL;
+    ekv_lock_write(db);
+    int error = put(db, key, value, size);
+    ekv_unlock_write(db);
+    return error;
+}
+
+static int delete (struct ekv *db, struct ekv_key key)
+{
+    struct ekv_found old;
+    uint32_t address;
+    int error = ekv_lookup_live(db, key, EKV_VERSION_MAX, &old);
+    if (!error)
+        error = ekv_write_begin(db, ekv_value_log_size(db, key, 0), 0, 1);
+    if (!error) /* gc may have moved it */
+        error = ekv_lookup_live(db, key, EKV_VERSION_MAX, &old);
+    if (error)
+        return error;
+    struct ekv_write write = ekv_write_new(db, key, true);
+    error = ekv_record_append(db, EKV_RECORD_DELETE, key, &write, NULL, 0, &address);
+    if (!error)
+        error = commit(db, address, &old);
+    if (!error)
+        ekv_write_end(db);
+    return error;
+}
+
+int ekv_delete(struct ekv *db, struct ekv_key key)
+{
+    ekv_lock_write(db);
+    int error = delete (db, key);
+    ekv_unlock_write(db);
+    return error;
+}
+
+int ekv_get(struct ekv *db, struct ekv_key key, uint64_t offset, void *buffer, size_t capacity,
+            size_t *size)
+{
+    ekv_lock_read(db);
+    int error = ekv_read_at(db, key, EKV_VERSION_MAX, offset, buffer, capacity, size);
+    ekv_unlock_read(db);
+    return error;
+}
+
+int ekv_find(struct ekv *db, struct ekv_key key, struct ekv_entry *entry)
+{
+    ekv_lock_read(db);
+    int error = ekv_find_at(db, key, EKV_VERSION_MAX, entry);
+    ekv_unlock_read(db);
+    return error;
+}
+
+void ekv_stat(struct ekv *db, struct ekv_stat *stat)
+{
+    const struct ekv_sectors *sectors = &db->sectors;
+    ekv_lock_read(db);
+    *stat = (struct ekv_stat){
+        .store_id = sectors->format.store_id,
+        .geometry = sectors->format.geometry,
+        .key_size_max = ekv_format_key_size_max(&sectors->format),
+        .keys = db->catalog.keys,
+        .live_size = db->catalog.live_size,
+        .capacity_size = ekv_capacity(db),
+        .record_overhead = 16 + 2u * sectors->format.pointer_size,
+        .version = db->last_version,
+        .sectors_log = sectors->counts[EKV_SECTOR_LOG],
+        .sectors_index = sectors->counts[EKV_SECTOR_INDEX],
+        .sectors_manifest = sectors->counts[EKV_SECTOR_MANIFEST],
+        .sectors_free = sectors->counts[EKV_SECTOR_FREE] + sectors->counts[EKV_SECTOR_EMPTIED],
+        .sectors_ready = sectors->counts[EKV_SECTOR_READY],
+        .sectors_pinned = sectors->counts[EKV_SECTOR_LIMBO],
+        .sectors_retired = sectors->counts[EKV_SECTOR_RETIRED],
+        .runs = db->catalog.run_count,
+        .memtable_count = db->memtable.count,
+        .memtable_capacity = db->memtable.capacity,
+        .erases = sectors->erases,
+        .programs = sectors->programs,
+        .programmed_size = sectors->programmed_size,
+        .flushes = db->flushes,
+        .merges = db->merges,
+        .collections = db->collections,
+        .reserved_size = db->reserved_size,
+        .read_only = !is_writable(db),
+        .recovered = db->recovered,
+    };
+    memcpy(stat->label, db->catalog.label, sizeof stat->label);
+    ekv_unlock_read(db);
+}

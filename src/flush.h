@@ -1,0 +1,20 @@
+/* Flushing: the memtable becomes the newest run. */
+#ifndef EKV_FLUSH_H
+#define EKV_FLUSH_H
+
+#include "lookup.h"
+#include "publish.h"
+
+/* Writes the memtable as a run and moves the replay position to the log's head.
+ * Errors: EKV_FULL (no sector for the run's pages: nothing changed but pages that nobody names).
+ * Flash: about 4.2 bytes a key and 1.1 for the filter, a manifest edit.
+ * Power cut: the log is replayed as before it, or the run is there. */
+EKV_MUST_CHECK int ekv_flush(struct ekv *db);
+
+/* Writes another table, of a transaction, as the newest run; the memtable must be empty. */
+EKV_MUST_CHECK int ekv_flush_table(struct ekv *db, const struct ekv_memtable *table);
+
+/* Sectors that the flush of a full memtable can take. */
+uint32_t ekv_flush_sectors(const struct ekv *db);
+
+#endif

@@ -1,0 +1,292 @@
+/* Chooses victims and empties them.
+ *
+ * A record is live if looking its key up leads to it; a pending one if its transaction's table
+ * holds it; a piece of a value if its owner's current tree does. A sector becomes free only after a
+ * freed record is durable, which in turn comes after the copies. Victims lie before the replay
+ * position, so that no replay ever meets a collected sector. If snapshots were open when it was
+ * emptied, they may still read it: it stays in limbo until those that can are closed.
+ */
+#include "gc.h"
+
+#include <assert.h>
+
+#include "merge.h"
+#include "value.h"
+
+enum { COLD_EVERY = 8, COLD_SPREAD = 64, WORTH_MAX = EKV_LIVE_MAX - 8 };
+
+/* --- Moving records -------------------------------------------------------------------------- */
+
+static int make_slot(struct ekv *db)
+{
+    if (db->memtable.count < db->memtable.capacity)
+        return EKV_OK;
+    int error = ekv_merge_drain(db);
+    return error ? error : ekv_flush(db);
+}
+
+static int point_at(struct ekv *db, uint32_t address)
+{
+    struct ekv_record record;
+    int error = ekv_record_read(&db->log, address, &record);
+    return error ? error : ekv_point(db, &record, true);
+}
+
+static int move_current(struct ekv *db, const struct ekv_found *found)
+{
+    uint32_t address;
+    struct ekv_record copy;
+    int error = make_slot(db);
+    if (!error)
+        error = ekv_record_copy(db, found, EKV_RECORD_MOVED | EKV_RECORD_COMMITS, &address);
+    if (!error)
+        error = ekv_record_read(&db->log, address, &copy);
+    if (!error && ekv_record_kind(&copy) != EKV_RECORD_DELETE) {
+        ekv_sector_live_remove(&db->sectors, found->record.address, found->record.layout.size);
+        ekv_sector_live_add(&db->sectors, address, copy.layout.size);
+        db->catalog.live_size += copy.layout.size;
+        db->catalog.live_size -= found->record.layout.size;
+    }
+    return error ? error : ekv_point(db, &copy, true);
+}
+
+/* The slot of an open transaction that holds this record. */
+static struct ekv_slot *pending_slot(struct ekv *db, uint32_t address)
+{
+    for (struct ekv_txn *txn = db->txns; txn; txn = txn->next) {
+        struct ekv_slot *slots = txn->entries;
+        for (uint32_t i = 0; i < txn->count; i++)
+            if (slots[i].address == address)
+                return &slots[i];
+    }
+    return NULL;
+}
+
+static int move_pending(struct ekv *db, const struct ekv_found *found)
+{
+    struct ekv_slot *slot = pending_slot(db, found->record.address);
+    if (!slot)
+        return EKV_OK;
+    db->appending = NULL;
+    return ekv_record_copy(db, found, 0, &slot->address);
+}
+
+static int move_key(struct ekv *db, const struct ekv_found *found)
+{
+    struct ekv_found current;
+    int error = ekv_lookup_same(db, &found->record, &current);
+    if (error < 0)
+        return error;
+    if (error == EKV_OK && current.record.address == found->record.address)
+        return move_current(db, found);
+    return found->record.layout.type & EKV_RECORD_COMMITS ? EKV_OK : move_pending(db, found);
+}
+
+/* --- Moving pieces of values ----------------------------------------------------------------- */
+
+/* Moves the piece if the value of `head` holds it. */
+static int move_from(struct ekv *db, const struct ekv_found *head, const struct ekv_found *piece)
+{
+    uint32_t address;
+    int error = make_slot(db);
+    if (!error)
+        error = ekv_value_move_piece(db, head, piece, &address);
+    return error ? error : point_at(db, address);
+}
+
+/* A pending head keeps its pieces too; its pieces are not counted yet. */
+static int move_pending_piece(struct ekv *db, const struct ekv_found *piece)
+{
+    for (struct ekv_txn *txn = db->txns; txn; txn = txn->next) {
+        struct ekv_slot *slots = txn->entries;
+        for (uint32_t i = 0; i < txn->count; i++) {
+            struct ekv_found head;
+            int error = ekv_record_read(&db->log, slots[i].address, &head.record);
+            if (!error)
+                error = ekv_log_sequence(&db->log, slots[i].address, &head.sequence);
+            if (!error)
+                error = ekv_value_move_pending(db, &head, piece, &slots[i].address);
+            if (error == EKV_OK)
+                db->appending = NULL;
+            if (error != EKV_NOT_FOUND)
+                return error;
+        }
+    }
+    return EKV_NOT_FOUND;
+}
+
+/* The owner's name in the piece may be cut: tries every key in a run that begins with it. */
+static int move_by_prefix(struct ekv *db, const struct ekv_run *run, struct ekv_key prefix,
+                          const struct ekv_found *piece)
+{
+    struct ekv_run_cursor cursor;
+    int error = ekv_run_seek(&db->index, run, prefix, &cursor);
+    while (!error) {
+        struct ekv_found head, current;
+        int order;
+        error =
+            ekv_entry_read(&db->log, cursor.address, run->sequence, &head.record, &head.sequence);
+        if (error)
+            return error;
+        struct ekv_record begin = head.record;
+        begin.layout.key_size = ekv_min(begin.layout.key_size, prefix.size);
+        error = ekv_record_compare(&db->log, &begin, prefix, &order);
+        if (error || order != 0)
+            return error ? error : EKV_NOT_FOUND;
+        error = ekv_lookup_same(db, &head.record, &current);
+        if (!error && current.record.address == head.record.address) {
+            error = move_from(db, &head, piece);
+            if (error != EKV_NOT_FOUND)
+                return error;
+        }
+        if (error < 0)
+            return error;
+        error = ekv_run_next(&db->index, run, &cursor);
+    }
+    return error;
+}
+
+static int move_piece(struct ekv *db, const struct ekv_found *piece)
+{
+    uint8_t prefix[EKV_KEY_PREFIX];
+    struct ekv_key key;
+    struct ekv_found head;
+    int error = ekv_lookup_same(db, &piece->record, &head);
+    if (!error)
+        error = move_from(db, &head, piece);
+    if (error == EKV_NOT_FOUND && db->txns)
+        error = move_pending_piece(db, piece);
+    if (error != EKV_NOT_FOUND || piece->record.layout.key_size < ekv_owner_size_max(db))
+        return error == EKV_NOT_FOUND ? EKV_OK : error;
+    error = ekv_record_key(&db->log, &piece->record, prefix, &key);
+    for (uint32_t i = 0; !error && i < db->memtable.count; i++) {
+        struct ekv_found other;
+        error = ekv_record_read(&db->log, db->memtable.slots[i].address, &other.record);
+        if (!error)
+            error = ekv_log_sequence(&db->log, db->memtable.slots[i].address, &other.sequence);
+        if (!error && ekv_record_kind(&other.record) == EKV_RECORD_HEAD) {
+            error = move_from(db, &other, piece);
+            if (error != EKV_NOT_FOUND)
+                return error;
+            error = EKV_OK;
+        }
+    }
+    if (error)
+        return error;
+    error = EKV_NOT_FOUND;
+    for (uint32_t i = 0; error == EKV_NOT_FOUND && i < db->catalog.run_count; i++)
+        error = move_by_prefix(db, &db->catalog.runs[i], key, piece);
+    return error == EKV_NOT_FOUND ? EKV_OK : error;
+}
+
+int ekv_gc_record(struct ekv *db, const struct ekv_found *found)
+{
+    switch (ekv_record_kind(&found->record)) {
+    case EKV_RECORD_PUT:
+    case EKV_RECORD_HEAD:
+    case EKV_RECORD_DELETE:
+        return move_key(db, found);
+    case EKV_RECORD_CHUNK:
+    case EKV_RECORD_LIST:
+        return move_piece(db, found);
+    default:
+        return EKV_OK;
+    }
+}
+
+/* --- Sectors --------------------------------------------------------------------------------- */
+
+/* True if a log sector may be collected: before the replay position, and not the head's. */
+static bool may_collect(const struct ekv *db, uint32_t sector, uint32_t *sequence)
+{
+    struct ekv_stamp_b stamp;
+    if (sector == db->log.sector || sector == db->log.next || sector == db->catalog.replay_sector)
+        return false;
+    if (ekv_sector_stamp_read(&db->sectors, sector, &stamp) || stamp.kind != EKV_KIND_LOG)
+        return false;
+    *sequence = stamp.sequence;
+    return stamp.sequence < db->catalog.replay_sequence;
+}
+
+static int choose(const struct ekv *db, uint32_t *victim, uint32_t *sequence)
+{
+    uint32_t count = ekv_format_of(db)->geometry.sector_count, best = WORTH_MAX;
+    int found = EKV_NOT_FOUND;
+    for (uint32_t i = 0; i < count && best > 0; i++) {
+        uint32_t its;
+        if (ekv_sector_state(&db->sectors, i) != EKV_SECTOR_LOG || db->sectors.lives[i] >= best ||
+            !may_collect(db, i, &its))
+            continue;
+        best = db->sectors.lives[i];
+        *victim = i;
+        *sequence = its;
+        found = EKV_OK;
+    }
+    return found;
+}
+
+/* Every eighth time: a sector erased much less often than the most erased one, whatever is live in
+ * it, so that cold data does not keep its sectors young while others wear out. */
+static int choose_cold(struct ekv *db, uint32_t *victim, uint32_t *sequence)
+{
+    uint32_t count = ekv_format_of(db)->geometry.sector_count, seen = 0;
+    if (db->collections % COLD_EVERY != COLD_EVERY - 1 ||
+        db->sectors.erase_count_max <= COLD_SPREAD)
+        return EKV_NOT_FOUND;
+    uint32_t sector = (uint32_t)(db->collections / COLD_EVERY * 16 % count);
+    for (uint32_t i = 0; i < count && seen < 16;
+         i++, sector = sector + 1 < count ? sector + 1 : 0) {
+        if (ekv_sector_state(&db->sectors, sector) != EKV_SECTOR_LOG ||
+            db->sectors.lives[sector] > EKV_LIVE_MAX)
+            continue;
+        seen++;
+        uint32_t erased = ekv_sector_erase_count(&db->sectors, sector);
+        if (erased + COLD_SPREAD < db->sectors.erase_count_max &&
+            may_collect(db, sector, sequence)) {
+            *victim = sector;
+            return EKV_OK;
+        }
+    }
+    return EKV_NOT_FOUND;
+}
+
+static int move_all(struct ekv *db, uint32_t sector, uint32_t sequence)
+{
+    const struct ekv_format *format = ekv_format_of(db);
+    struct ekv_found found = {.sequence = sequence};
+    for (uint32_t offset = format->body_offset; offset < format->geometry.sector_size;) {
+        uint32_t address = ekv_address(format, sector, offset);
+        int error = ekv_record_read(&db->log, address, &found.record);
+        if (!error)
+            error = ekv_record_verify(&db->log, &found.record, sequence);
+        if (error == EKV_NOT_FOUND || error == EKV_CORRUPT)
+            return EKV_OK; /* the end; what is live behind damage shows in the count */
+        if (!error)
+            error = ekv_gc_record(db, &found);
+        if (error)
+            return error;
+        offset += found.record.layout.size;
+    }
+    return EKV_OK;
+}
+
+int ekv_gc(struct ekv *db)
+{
+    uint32_t victim, sequence;
+    int error = choose_cold(db, &victim, &sequence);
+    if (error)
+        error = choose(db, &victim, &sequence);
+    if (!error)
+        error = move_all(db, victim, sequence);
+    if (error)
+        return error;
+    if (db->sectors.lives[victim] != 0) {
+        /* Damage hides something live: keep the sector as it is, for whoever can read it. */
+        db->sectors.lives[victim] = UINT8_MAX;
+        return EKV_OK;
+    }
+    ekv_sector_set(&db->sectors, victim, EKV_SECTOR_EMPTIED);
+    db->sectors.lives[victim] = db->generation;
+    db->collections++;
+    return EKV_OK;
+}

@@ -1,0 +1,16 @@
+/* Collection: live records of a sector move to the log's head, and the sector is empty. */
+#ifndef EKV_GC_H
+#define EKV_GC_H
+
+#include "flush.h"
+
+/* Collects the log sector with the least live in it. EKV_NOT_FOUND: there is none worth it.
+ * Errors: EKV_FULL (no sector to move records to).
+ * Flash: reads the sector and looks each record up; programs what is live.
+ * Power cut: records are found at their old or their new place. */
+EKV_MUST_CHECK int ekv_gc(struct ekv *db);
+
+/* Moves one record to the head if something still refers to it. */
+EKV_MUST_CHECK int ekv_gc_record(struct ekv *db, const struct ekv_found *found);
+
+#endif

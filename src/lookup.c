@@ -1,0 +1,139 @@
+/* Finds the current record of a key, and changes which one that is.
+ *
+ * Newest first: the memtable, then each run from the newest to the oldest; the first record of the
+ * key with a version in reach is the answer. A key's records may stand in a source several times,
+ * newest version first.
+ */
+#include "lookup.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "value.h"
+
+int ekv_corrupt(void)
+{
+    return EKV_CORRUPT;
+}
+
+static int found_at(struct ekv *db, uint32_t address, struct ekv_found *found)
+{
+    int error = ekv_record_read(&db->log, address, &found->record);
+    if (!error)
+        error = ekv_log_sequence(&db->log, address, &found->sequence);
+    return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
+}
+
+static int lookup(struct ekv *db, struct ekv_key key, uint32_t hash, uint64_t limit,
+                  struct ekv_found *found)
+{
+    uint32_t index, address;
+    int error = ekv_memtable_find(&db->memtable, &db->log, key, hash, limit, &index);
+    if (!error)
+        return found_at(db, db->memtable.slots[index].address, found);
+    for (uint32_t i = 0; error == EKV_NOT_FOUND && i < db->catalog.run_count; i++)
+        error = ekv_run_find(&db->index, &db->catalog.runs[i], key, hash, limit, &address);
+    return error ? error : found_at(db, address, found);
+}
+
+int ekv_lookup(struct ekv *db, struct ekv_key key, uint64_t limit, struct ekv_found *found)
+{
+    return lookup(db, key, ekv_key_hash(key), limit, found);
+}
+
+int ekv_lookup_live(struct ekv *db, struct ekv_key key, uint64_t limit, struct ekv_found *found)
+{
+    int error = ekv_lookup(db, key, limit, found);
+    if (!error && ekv_record_kind(&found->record) == EKV_RECORD_DELETE)
+        return EKV_NOT_FOUND;
+    return error;
+}
+
+int ekv_lookup_same(struct ekv *db, const struct ekv_record *record, struct ekv_found *found)
+{
+    uint8_t prefix[EKV_KEY_PREFIX];
+    struct ekv_key key;
+    uint32_t hash;
+    int error = ekv_record_key(&db->log, record, prefix, &key);
+    if (!error)
+        error = ekv_record_hash(&db->log, record, &hash);
+    return error ? error : lookup(db, key, hash, EKV_VERSION_MAX, found);
+}
+
+/* True if an open snapshot sees what stands at this place of the memtable. */
+static int still_seen(struct ekv *db, uint32_t index, bool *seen)
+{
+    uint64_t version;
+    *seen = false;
+    if (!db->snapshots)
+        return EKV_OK;
+    int error = ekv_log_version(&db->log, db->memtable.slots[index].address, &version);
+    if (!error)
+        *seen = ekv_snapshot_between(db, version, EKV_VERSION_MAX);
+    return error;
+}
+
+static int point(struct ekv *db, struct ekv_key key, uint32_t hash, uint32_t address, bool moved)
+{
+    struct ekv_slot slot = {address, hash};
+    uint32_t index;
+    bool seen = true;
+    int error = ekv_memtable_find(&db->memtable, &db->log, key, hash, EKV_VERSION_MAX, &index);
+    if (error < 0)
+        return error;
+    db->change++;
+    if (error == EKV_OK) {
+        /* A copy of the same version serves every snapshot that the original served. */
+        error = moved ? EKV_OK : still_seen(db, index, &seen);
+        if (error)
+            return error;
+        if (moved || !seen) {
+            db->memtable.slots[index] = slot;
+            return EKV_OK;
+        }
+    } else {
+        error = ekv_memtable_bound(&db->memtable, &db->log, key, false, &index);
+        if (error)
+            return error;
+    }
+    ekv_memtable_insert(&db->memtable, index, slot);
+    return EKV_OK;
+}
+
+int ekv_point(struct ekv *db, const struct ekv_record *record, bool moved)
+{
+    uint8_t prefix[EKV_KEY_PREFIX];
+    struct ekv_key key;
+    uint32_t hash;
+    int error = ekv_record_key(&db->log, record, prefix, &key);
+    if (!error)
+        error = ekv_record_hash(&db->log, record, &hash);
+    return error ? error : point(db, key, hash, record->address, moved);
+}
+
+static void count_key(struct ekv *db, const struct ekv_record *record, int32_t by)
+{
+    uint32_t *keys =
+        ekv_record_space(record) == EKV_USER ? &db->catalog.keys : &db->catalog.keys_aside;
+    if (ekv_record_kind(record) != EKV_RECORD_DELETE)
+        *keys += (uint32_t)by;
+}
+
+int ekv_apply_counts(struct ekv *db, const struct ekv_record *record, const struct ekv_found *old)
+{
+    int error = ekv_value_count(db, record, true);
+    if (!error && old)
+        error = ekv_value_count(db, &old->record, false);
+    if (error)
+        return error;
+    count_key(db, record, 1);
+    if (old)
+        count_key(db, &old->record, -1);
+    return EKV_OK;
+}
+
+int ekv_apply(struct ekv *db, const struct ekv_record *record, const struct ekv_found *old)
+{
+    int error = ekv_apply_counts(db, record, old);
+    return error ? error : ekv_point(db, record, false);
+}

@@ -1,0 +1,42 @@
+/* Finding the record of a key, and making a record the current one of its key. */
+#ifndef EKV_LOOKUP_H
+#define EKV_LOOKUP_H
+
+#include "state.h"
+
+/* A record found: what it is, and the sequence number of its sector. */
+struct ekv_found {
+    struct ekv_record record;
+    uint32_t sequence;
+};
+
+/* Finds the newest record of `key` with a version of at most `limit`: a put, a head or a delete.
+ * EKV_NOT_FOUND if the key never was, or its delete is gone. Flash: 5 to 15 reads. */
+EKV_MUST_CHECK int ekv_lookup(struct ekv *db, struct ekv_key key, uint64_t limit,
+                              struct ekv_found *found);
+
+/* The same for callers to whom a deleted key is not there. */
+EKV_MUST_CHECK int ekv_lookup_live(struct ekv *db, struct ekv_key key, uint64_t limit,
+                                   struct ekv_found *found);
+
+/* Finds the current record of the key that the record at `address` carries. */
+EKV_MUST_CHECK int ekv_lookup_same(struct ekv *db, const struct ekv_record *record,
+                                   struct ekv_found *found);
+
+/* Makes a record the current one of its key: counts it in, counts `old` (NULL: there was none) out,
+ * and points the memtable, which must have room, at it. */
+EKV_MUST_CHECK int ekv_apply(struct ekv *db, const struct ekv_record *record,
+                             const struct ekv_found *old);
+
+/* The counts of it alone. */
+EKV_MUST_CHECK int ekv_apply_counts(struct ekv *db, const struct ekv_record *record,
+                                    const struct ekv_found *old);
+
+/* Points the memtable at a record, in place of the key's older one or, while a snapshot sees that,
+ * before it. `moved`: the record is a copy of the current one. */
+EKV_MUST_CHECK int ekv_point(struct ekv *db, const struct ekv_record *record, bool moved);
+
+/* Fails with EKV_CORRUPT in one place, so that one breakpoint finds every damage. */
+int ekv_corrupt(void);
+
+#endif

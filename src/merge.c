@@ -1,0 +1,358 @@
+/* Chooses what to merge and merges it.
+ *
+ * Tiered: `tier` runs of a level become one run of the next; the deepest level, whose runs repeat
+ * each other most, folds sooner and into its own level while the outcome is not much larger than a
+ * run of that level (lazy leveling: Dayan and Idreos, Dostoevsky, 2018).
+ *
+ * Of the entries of one key the newest is kept, older ones only while a snapshot sees them; a
+ * delete goes when the oldest run is among the inputs and no snapshot is open. Between two steps gc
+ * may have freed sectors that entries point to: stale ones are skipped, and the output carries the
+ * largest sequence number of its inputs, so that entries which become stale later are known as
+ * such.
+ */
+#include "merge.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "value.h"
+
+enum { ENTRIES_MAX = 128 }; /* of a step that finds many hidden ones */
+
+struct shape {
+    uint32_t tier; /* runs of a level that make one of the next */
+    uint32_t fold; /* runs of the deepest level that become one */
+};
+
+static struct shape shape_of(const struct ekv *db)
+{
+    if (db->catalog.run_capacity <= 8)
+        return (struct shape){3, 2};
+    if (db->catalog.run_capacity <= 14)
+        return (struct shape){4, 4};
+    return (struct shape){EKV_MERGE_INPUTS_MAX, 4};
+}
+
+/* --- Choosing -------------------------------------------------------------------------------- */
+
+static uint32_t level_end(const struct ekv_catalog *catalog, uint32_t begin)
+{
+    uint32_t end = begin;
+    while (end < catalog->run_count && catalog->runs[end].level == catalog->runs[begin].level)
+        end++;
+    return end;
+}
+
+/* Entries of a full run of a level. */
+static uint64_t level_size(const struct ekv *db, uint32_t level)
+{
+    uint64_t size = db->memtable.capacity;
+    while (level-- > 0)
+        size *= shape_of(db).tier;
+    return size;
+}
+
+static uint8_t output_level(const struct ekv *db, uint32_t begin, uint32_t end)
+{
+    const struct ekv_catalog *catalog = &db->catalog;
+    uint8_t level = catalog->runs[begin].level;
+    uint64_t sum = 0;
+    for (uint32_t i = begin; i < end; i++)
+        sum += catalog->runs[i].entry_count;
+    bool deepest = end == catalog->run_count;
+    uint64_t keys = (uint64_t)catalog->keys + catalog->keys_aside;
+    if (deepest && ekv_min((uint32_t)sum, (uint32_t)keys) <= 2 * level_size(db, level))
+        return level;
+    return level < 15 ? level + 1 : level;
+}
+
+static void begin_merge(struct ekv *db, uint32_t begin, uint32_t end)
+{
+    struct ekv_merge *merge = &db->merge;
+    uint32_t sequence = 0;
+    merge->count = ekv_min(end - begin, EKV_MERGE_INPUTS_MAX);
+    begin = end - merge->count;
+    merge->newest_id = db->catalog.runs[begin].id;
+    merge->oldest = end == db->catalog.run_count;
+    for (uint32_t i = begin; i < end; i++)
+        sequence = ekv_max(sequence, db->catalog.runs[i].sequence);
+    ekv_build_begin(&merge->builder, db->catalog.next_run_id++, output_level(db, begin, end),
+                    sequence);
+    for (uint32_t i = 0; i < merge->count; i++)
+        merge->inputs[i].cursor.address = UINT32_MAX; /* not opened yet */
+    merge->phase = EKV_MERGE_ENTRIES;
+}
+
+bool ekv_merge_urgent(const struct ekv *db)
+{
+    return db->catalog.run_count + 2 >= db->catalog.run_capacity;
+}
+
+static bool choose(struct ekv *db)
+{
+    const struct ekv_catalog *catalog = &db->catalog;
+    struct shape shape = shape_of(db);
+    uint32_t longest_begin = 0, longest_end = 0;
+    for (uint32_t begin = 0; begin < catalog->run_count;) {
+        uint32_t end = level_end(catalog, begin);
+        bool deepest = end == catalog->run_count;
+        if (end - begin >= (deepest ? shape.fold : shape.tier)) {
+            begin_merge(db, begin, end);
+            return true;
+        }
+        if (end - begin > longest_end - longest_begin) {
+            longest_begin = begin;
+            longest_end = end;
+        }
+        begin = end;
+    }
+    if (!ekv_merge_urgent(db))
+        return false;
+    if (longest_end - longest_begin < 2) { /* a run a level: the two newest become one */
+        longest_begin = 0;
+        longest_end = 2;
+    }
+    begin_merge(db, longest_begin, longest_end);
+    return true;
+}
+
+/* --- Inputs ---------------------------------------------------------------------------------- */
+
+static struct ekv_run *input_run(struct ekv *db, uint32_t input)
+{
+    struct ekv_catalog *catalog = &db->catalog;
+    uint32_t first = 0;
+    while (first < catalog->run_count && catalog->runs[first].id != db->merge.newest_id)
+        first++;
+    assert(first + input < catalog->run_count);
+    return &catalog->runs[first + input];
+}
+
+/* Reads what an input stands on, moving past entries that became stale. */
+static int input_load(struct ekv *db, uint32_t number, struct ekv_found *found)
+{
+    struct ekv_merge_input *input = &db->merge.inputs[number];
+    struct ekv_run *run = input_run(db, number);
+    int error = EKV_OK;
+    if (input->cursor.address == UINT32_MAX)
+        error = ekv_run_first(&db->index, run, &input->cursor);
+    while (!error && input->cursor.address != 0) {
+        error = ekv_entry_read(&db->log, input->cursor.address, run->sequence, &found->record,
+                               &found->sequence);
+        if (error != EKV_NOT_FOUND)
+            break;
+        error = ekv_run_next(&db->index, run, &input->cursor);
+    }
+    if (error || input->cursor.address == 0)
+        return error ? error : EKV_NOT_FOUND;
+    uint32_t size = ekv_min(found->record.layout.key_size, EKV_MERGE_PREFIX - 1);
+    input->prefix[0] = ekv_record_space(&found->record);
+    input->prefix_size = (uint8_t)(size + 1);
+    input->whole = size == found->record.layout.key_size;
+    return ekv_record_bytes(&db->log, &found->record, found->record.layout.head_size,
+                            input->prefix + 1, size);
+}
+
+static int input_next(struct ekv *db, uint32_t number)
+{
+    struct ekv_found found;
+    struct ekv_merge_input *input = &db->merge.inputs[number];
+    int error = ekv_run_next(&db->index, input_run(db, number), &input->cursor);
+    if (!error)
+        error = input_load(db, number, &found);
+    return error == EKV_NOT_FOUND ? EKV_OK : error;
+}
+
+/* Orders the keys of two inputs. */
+static int input_compare(struct ekv *db, uint32_t a, uint32_t b, int *order)
+{
+    const struct ekv_merge_input *one = &db->merge.inputs[a], *two = &db->merge.inputs[b];
+    uint32_t size = ekv_min(one->prefix_size, two->prefix_size);
+    *order = memcmp(one->prefix, two->prefix, size);
+    if (*order != 0)
+        return EKV_OK;
+    if (one->whole && two->whole) {
+        *order = (int)one->prefix_size - (int)two->prefix_size;
+        return EKV_OK;
+    }
+    uint8_t prefix[EKV_KEY_PREFIX];
+    struct ekv_record record, other;
+    struct ekv_key key;
+    int error = ekv_record_read(&db->log, one->cursor.address, &record);
+    if (!error)
+        error = ekv_record_read(&db->log, two->cursor.address, &other);
+    if (!error)
+        error = ekv_record_key(&db->log, &record, prefix, &key);
+    return error ? error : ekv_record_compare(&db->log, &other, key, order);
+}
+
+/* The input with the smallest key, the newest of equal ones. EKV_NOT_FOUND: all are through. */
+static int smallest(struct ekv *db, uint32_t *number)
+{
+    bool found = false;
+    for (uint32_t i = 0; i < db->merge.count; i++) {
+        int order = -1;
+        if (db->merge.inputs[i].cursor.address == 0)
+            continue;
+        int error = found ? input_compare(db, i, *number, &order) : EKV_OK;
+        if (error)
+            return error;
+        if (order < 0)
+            *number = i;
+        found = true;
+    }
+    return found ? EKV_OK : EKV_NOT_FOUND;
+}
+
+/* --- Merging --------------------------------------------------------------------------------- */
+
+/* Passes over all entries with the key that input `first` stands on, and keeps those that are seen.
+ * The builder has room for them. */
+static int merge_key(struct ekv *db, uint32_t first)
+{
+    struct ekv_merge *merge = &db->merge;
+    uint8_t prefix[EKV_KEY_PREFIX];
+    struct ekv_record newest;
+    struct ekv_key key;
+    uint64_t newer = EKV_VERSION_MAX;
+    bool begun = false;
+    int error = ekv_record_read(&db->log, merge->inputs[first].cursor.address, &newest);
+    if (!error)
+        error = ekv_record_key(&db->log, &newest, prefix, &key);
+    for (uint32_t i = first; !error && i < merge->count; i++) {
+        while (merge->inputs[i].cursor.address != 0) {
+            struct ekv_found found;
+            uint64_t version = 0;
+            int order;
+            uint32_t address = merge->inputs[i].cursor.address;
+            error = ekv_record_read(&db->log, address, &found.record);
+            if (!error)
+                error = ekv_record_compare(&db->log, &found.record, key, &order);
+            if (error || order != 0)
+                break;
+            if (db->snapshots)
+                error = ekv_log_version(&db->log, address, &version);
+            bool gone = merge->oldest && !db->snapshots &&
+                        ekv_record_kind(&found.record) == EKV_RECORD_DELETE;
+            bool seen = begun ? ekv_snapshot_between(db, version, newer) : !gone;
+            if (!error && seen)
+                error = ekv_build_add(&merge->builder, address, &found.record);
+            newer = version;
+            begun = true;
+            if (!error)
+                error = input_next(db, i);
+            if (error)
+                break;
+        }
+    }
+    return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
+}
+
+static int entries_step(struct ekv *db)
+{
+    struct ekv_merge *merge = &db->merge;
+    uint64_t programs = db->sectors.programs;
+    for (uint32_t i = 0; i < merge->count; i++) {
+        struct ekv_found found;
+        int error = input_load(db, i, &found);
+        if (error < 0)
+            return error;
+    }
+    for (uint32_t i = 0; i < ENTRIES_MAX && db->sectors.programs == programs; i++) {
+        uint32_t number = 0;
+        if (ekv_sectors_available(&db->sectors) < 2)
+            return EKV_FULL;
+        int error = smallest(db, &number);
+        if (error == EKV_NOT_FOUND) {
+            merge->phase = EKV_MERGE_FINISH;
+            return EKV_OK;
+        }
+        if (!error)
+            error = merge_key(db, number);
+        if (error)
+            return error;
+    }
+    return EKV_OK;
+}
+
+static int release_sector(void *context, uint32_t sector)
+{
+    struct ekv *db = context;
+    if (sector >= ekv_format_of(db)->geometry.sector_count ||
+        ekv_sector_state(&db->sectors, sector) != EKV_SECTOR_INDEX ||
+        db->sectors.lives[sector] == 0)
+        return ekv_corrupt();
+    if (--db->sectors.lives[sector] == 0 && sector != db->index.sector)
+        ekv_sector_set(&db->sectors, sector, EKV_SECTOR_FREE);
+    return EKV_OK;
+}
+
+/* Puts the output in the place of the inputs. Their sectors are not used again before the edit is
+ * durable: nothing is erased in between. */
+static int commit(struct ekv *db)
+{
+    struct ekv_merge *merge = &db->merge;
+    struct ekv_catalog *catalog = &db->catalog;
+    struct ekv_run *first = input_run(db, 0);
+    struct ekv_run *behind = first + merge->count;
+    uint32_t kept = merge->builder.run.entry_count > 0;
+    for (uint32_t i = 0; i < merge->count; i++) {
+        int error = ekv_run_sectors(&db->index, first + i, release_sector, db);
+        if (error)
+            return error;
+    }
+    if (kept)
+        *first = merge->builder.run;
+    memmove(first + kept, behind,
+            (size_t)(catalog->runs + catalog->run_count - behind) * sizeof *first);
+    catalog->run_count -= merge->count - kept;
+    merge->phase = EKV_MERGE_IDLE;
+    db->change++;
+    db->merges++;
+    db->sectors.freed_since_sync = true;
+    return ekv_publish(db, kept ? merge->builder.run.id : 0);
+}
+
+static int finish_step(struct ekv *db)
+{
+    struct ekv_merge *merge = &db->merge;
+    int error = ekv_build_finish(&merge->builder);
+    if (error)
+        return error;
+    if (merge->oldest || merge->builder.run.entry_count == 0)
+        return commit(db);
+    ekv_build_filter_begin(&merge->builder);
+    merge->phase = EKV_MERGE_FILTER;
+    return EKV_OK;
+}
+
+static int filter_step(struct ekv *db)
+{
+    bool done;
+    int error = ekv_build_filter_step(&db->merge.builder, &done);
+    return error || !done ? error : commit(db);
+}
+
+int ekv_merge_step(struct ekv *db, bool *busy)
+{
+    *busy = db->merge.phase != EKV_MERGE_IDLE || choose(db);
+    switch (db->merge.phase) {
+    case EKV_MERGE_ENTRIES:
+        return entries_step(db);
+    case EKV_MERGE_FINISH:
+        return finish_step(db);
+    case EKV_MERGE_FILTER:
+        return filter_step(db);
+    default:
+        return EKV_OK;
+    }
+}
+
+int ekv_merge_drain(struct ekv *db)
+{
+    int error = EKV_OK;
+    bool busy = true;
+    while (!error && busy && ekv_merge_urgent(db))
+        error = ekv_merge_step(db, &busy);
+    return error;
+}

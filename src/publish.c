@@ -1,0 +1,67 @@
+/* Owns the way of a log sector from emptied to free.
+ *
+ * gc empties a sector, but a replay must be able to read what was live in it when the counts on
+ * flash were taken: so it is erased only after the manifest has said anew what is live. If
+ * snapshots were open when it was emptied, those that are old enough may still read it: it stays in
+ * limbo until the last of them is closed. A limbo sector's place in the table of live counts holds
+ * the generation in which it was emptied; a snapshot opened later has a larger one and cannot need
+ * it.
+ */
+#include "publish.h"
+
+static bool is_pinned(const struct ekv *db, uint32_t sector)
+{
+    struct ekv_stamp_b stamp;
+    if (!db->snapshots || ekv_sector_stamp_read(&db->sectors, sector, &stamp))
+        return false;
+    uint64_t begin = ekv_position(ekv_format_of(db), stamp.sequence, 0);
+    for (const struct ekv_snapshot *snapshot = db->snapshots; snapshot; snapshot = snapshot->next)
+        if (snapshot->version >= begin && snapshot->generation <= db->sectors.lives[sector])
+            return true;
+    return false;
+}
+
+/* Frees the sectors in `state` that nobody needs; the others are in limbo. */
+static void release(struct ekv *db, enum ekv_sector_state state)
+{
+    uint32_t count = ekv_format_of(db)->geometry.sector_count;
+    for (uint32_t i = 0; i < count && db->sectors.counts[state] > 0; i++) {
+        if (ekv_sector_state(&db->sectors, i) != state)
+            continue;
+        uint8_t generation = db->sectors.lives[i];
+        bool pinned = is_pinned(db, i);
+        if (pinned && state == EKV_SECTOR_LIMBO)
+            continue;
+        ekv_sector_set(&db->sectors, i, pinned ? EKV_SECTOR_LIMBO : EKV_SECTOR_FREE);
+        ekv_sector_clean(&db->sectors, i);
+        db->sectors.lives[i] = pinned ? generation : 0;
+        db->sectors.freed_since_sync = true;
+    }
+}
+
+void ekv_publish_limbo(struct ekv *db)
+{
+    release(db, EKV_SECTOR_LIMBO);
+    if (!db->snapshots)
+        db->generation = 0;
+}
+
+int ekv_publish(struct ekv *db, uint32_t added)
+{
+    int error = ekv_log_flush(&db->log);
+    if (error)
+        return error;
+    db->catalog.counted = ekv_log_position(&db->log);
+    if (db->checkpoint)
+        error = ekv_manifest_checkpoint(&db->manifest, &db->catalog);
+    else
+        error = ekv_manifest_commit(&db->manifest, &db->catalog, added);
+    db->checkpoint = false;
+    if (error) {
+        db->failed = true;
+        return error;
+    }
+    db->published++;
+    release(db, EKV_SECTOR_EMPTIED);
+    return EKV_OK;
+}

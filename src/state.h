@@ -1,0 +1,112 @@
+/* The mounted store: the parts of the engine side by side, for the layers that work on all of them.
+ *
+ * Parts below this layer take their own struct; what stands here takes the whole, because a flush,
+ * a merge or a collection moves data between log, index and manifest.
+ */
+#ifndef EKV_STATE_H
+#define EKV_STATE_H
+
+#include "build.h"
+#include "manifest.h"
+#include "memtable.h"
+
+enum {
+    EKV_MERGE_INPUTS_MAX = 8,
+    EKV_MERGE_PREFIX = 16,
+    EKV_VALUE_LINKS = 24, /* links in a list record of a value's tree */
+    EKV_VALUE_LEVELS = 4,
+};
+
+/* An input of a running merge: where it stands, and the begin of the key there. */
+struct ekv_merge_input {
+    struct ekv_run_cursor cursor;
+    uint8_t prefix_size;
+    bool whole; /* the prefix is the whole key */
+    uint8_t prefix[EKV_MERGE_PREFIX];
+};
+
+enum ekv_merge_phase { EKV_MERGE_IDLE, EKV_MERGE_ENTRIES, EKV_MERGE_FINISH, EKV_MERGE_FILTER };
+
+struct ekv_merge {
+    enum ekv_merge_phase phase;
+    uint32_t newest_id; /* of the inputs; they follow each other in the catalog */
+    uint32_t count;
+    bool oldest;      /* the oldest run is among them */
+    uint32_t emitted; /* address of the entry emitted last, 0: none */
+    struct ekv_builder builder;
+    struct ekv_merge_input inputs[EKV_MERGE_INPUTS_MAX];
+};
+
+struct ekv {
+    struct ekv_sectors sectors;
+    struct ekv_log log;
+    struct ekv_index index;
+    struct ekv_memtable memtable;
+    struct ekv_catalog catalog;
+    struct ekv_manifest manifest;
+    struct ekv_builder builder; /* for flushes; its pages also hold the links of values */
+    struct ekv_merge merge;
+    struct ekv_snapshot *snapshots;
+    struct ekv_txn *txns;
+    struct ekv_txn *appending; /* the one whose records nobody else's interrupted */
+    uint8_t generation;        /* of limbo: grows with each snapshot */
+    uint32_t change;           /* grows when memtable or runs change: cursors look again */
+    uint32_t replay_max;       /* sectors of log after which a flush is due */
+    uint32_t memtable_default;
+    uint64_t reserved_size; /* uncommitted bytes of open transactions */
+    uint64_t last_version;  /* of the newest commit */
+    uint64_t flushes, merges, collections, published;
+    const struct ekv_locks *locks;
+    void *lock_context;
+    int64_t (*now)(void *context);
+    void *now_context;
+    bool read_only;
+    bool damaged; /* mount met damage in the log: read-only */
+    bool failed;  /* a write failed half-way: nothing more is written */
+    bool unclean; /* the last session was not closed: recover before the first write */
+    bool closed;  /* closed cleanly, not opened again yet: write an open record first */
+    bool recovered;
+    bool checkpoint; /* the next commit of the manifest must be a checkpoint */
+    uint64_t tail;   /* unclean: log position where the last session's records end */
+    uint8_t page[EKV_PAGE_SIZE];
+};
+
+static inline const struct ekv_format *ekv_format_of(const struct ekv *db)
+{
+    return &db->sectors.format;
+}
+
+static inline void ekv_lock_read(struct ekv *db)
+{
+    if (db->locks)
+        db->locks->lock_read(db->lock_context);
+}
+
+static inline void ekv_unlock_read(struct ekv *db)
+{
+    if (db->locks)
+        db->locks->unlock_read(db->lock_context);
+}
+
+static inline void ekv_lock_write(struct ekv *db)
+{
+    if (db->locks)
+        db->locks->lock_write(db->lock_context);
+}
+
+static inline void ekv_unlock_write(struct ekv *db)
+{
+    if (db->locks)
+        db->locks->unlock_write(db->lock_context);
+}
+
+/* True if an open snapshot sees version `old` of a key because `newer` came after it. */
+static inline bool ekv_snapshot_between(const struct ekv *db, uint64_t old, uint64_t newer)
+{
+    for (const struct ekv_snapshot *snapshot = db->snapshots; snapshot; snapshot = snapshot->next)
+        if (snapshot->version >= old && snapshot->version < newer)
+            return true;
+    return false;
+}
+
+#endif

@@ -1,0 +1,356 @@
+/* Transactions: records appended as pending, and a commit record that makes all of them count.
+ *
+ * A pending record is found through the transaction's own table alone. A commit record covers the
+ * pending records from an address on; so between them there may be no other commit, no other
+ * transaction's record and no snapshot: whoever does that clears `db->appending`, and a transaction
+ * that was interrupted appends its records once more before it commits. So records lie in the log
+ * in the order of their commits, and their positions can be their versions.
+ *
+ * A transaction of more keys than the memtable takes is committed as a run of its own: its table is
+ * sorted, the manifest edit that names the run is the commit.
+ *
+ * A power cut before the commit record (or that edit) is durable leaves pending records that
+ * nothing refers to; gc drops them.
+ */
+#include "snapshot.h"
+
+#include <assert.h>
+
+#include "value.h"
+#include "work.h"
+
+static struct ekv_memtable table_of(const struct ekv_txn *txn)
+{
+    return (struct ekv_memtable){txn->entries, txn->count, txn->capacity};
+}
+
+int ekv_txn_begin(struct ekv_txn *txn, struct ekv *db, void *memory, size_t memory_size)
+{
+    if ((uintptr_t)memory % sizeof(uint32_t) != 0)
+        return EKV_INVALID;
+    ekv_lock_write(db);
+    *txn = (struct ekv_txn){.db = db, .entries = memory, .next = db->txns};
+    txn->capacity = (uint32_t)(memory_size / EKV_TXN_ENTRY_SIZE);
+    ekv_snapshot_link(&txn->begin, db);
+    db->txns = txn;
+    ekv_unlock_write(db);
+    return EKV_OK;
+}
+
+int ekv_txn_grow(struct ekv_txn *txn, void *memory, size_t memory_size)
+{
+    struct ekv_slot *from = txn->entries, *to = memory;
+    if ((uintptr_t)memory % sizeof(uint32_t) != 0 || memory_size / EKV_TXN_ENTRY_SIZE < txn->count)
+        return EKV_INVALID;
+    ekv_lock_write(txn->db);
+    for (uint32_t i = 0; i < txn->count; i++)
+        to[i] = from[i];
+    txn->entries = memory;
+    txn->capacity = (uint32_t)(memory_size / EKV_TXN_ENTRY_SIZE);
+    ekv_unlock_write(txn->db);
+    return EKV_OK;
+}
+
+static void end(struct ekv_txn *txn)
+{
+    struct ekv *db = txn->db;
+    struct ekv_txn **link = &db->txns;
+    while (*link != txn)
+        link = &(*link)->next;
+    *link = txn->next;
+    if (db->appending == txn)
+        db->appending = NULL;
+    db->reserved_size -= txn->pending_size;
+    ekv_snapshot_unlink(&txn->begin);
+    txn->db = NULL;
+}
+
+/* Notes that the transaction's record at `address` was appended. */
+static void appended(struct ekv_txn *txn, uint32_t address, bool first)
+{
+    struct ekv *db = txn->db;
+    const struct ekv_format *format = ekv_format_of(db);
+    if (first) {
+        txn->first = address;
+        txn->first_position =
+            ekv_position(format, db->log.sequence, ekv_offset_of(format, address));
+        txn->record_count = 0;
+        db->appending = txn;
+    }
+    if (db->appending == txn)
+        txn->record_count++;
+    else
+        db->appending = NULL;
+}
+
+static int write(struct ekv_txn *txn, struct ekv_key key, uint8_t kind, const void *value,
+                 size_t size)
+{
+    struct ekv *db = txn->db;
+    struct ekv_memtable table = table_of(txn);
+    struct ekv_slot slot = {.hash = ekv_key_hash(key)};
+    uint64_t log_size = ekv_value_log_size(db, key, size);
+    uint32_t index;
+    int found = ekv_memtable_find(&table, &db->log, key, slot.hash, EKV_VERSION_MAX, &index);
+    if (found < 0)
+        return found;
+    if (found == EKV_NOT_FOUND && txn->count == txn->capacity)
+        return EKV_MEMORY;
+    int error = ekv_write_begin(db, log_size, kind == EKV_RECORD_DELETE ? 0 : log_size, 0);
+    if (error)
+        return error;
+    struct ekv_write how = ekv_write_new(db, key, false);
+    if (kind == EKV_RECORD_DELETE)
+        error = ekv_record_append(db, kind, key, &how, NULL, 0, &slot.address);
+    else
+        error = ekv_value_append(db, key, &how, value, size, &slot.address);
+    if (!error && found == EKV_NOT_FOUND)
+        error = ekv_memtable_bound(&table, &db->log, key, false, &index);
+    if (error)
+        return error;
+    appended(txn, slot.address, txn->count == 0);
+    txn->pending_size += log_size;
+    db->reserved_size += log_size;
+    if (found == EKV_OK) {
+        table.slots[index] = slot;
+        return EKV_OK;
+    }
+    ekv_memtable_insert(&table, index, slot);
+    txn->count = table.count;
+    return EKV_OK;
+}
+
+static int locked_write(struct ekv_txn *txn, struct ekv_key key, uint8_t kind, const void *value,
+                        size_t size)
+{
+    struct ekv *db = txn->db;
+    if (key.size > ekv_format_key_size_max(ekv_format_of(db)) || size > UINT32_MAX)
+        return EKV_TOO_LARGE;
+    ekv_lock_write(db);
+    int error = write(txn, key, kind, value, size);
+    if (!error)
+        ekv_write_end(db);
+    ekv_unlock_write(db);
+    return error;
+}
+
+int ekv_txn_put(struct ekv_txn *txn, struct ekv_key key, const void *value, size_t size)
+{
+    return locked_write(txn, key, EKV_RECORD_PUT, value, size);
+}
+
+static int lookup(struct ekv_txn *txn, struct ekv_key key, struct ekv_found *found)
+{
+    struct ekv *db = txn->db;
+    struct ekv_memtable table = table_of(txn);
+    uint32_t index;
+    int error =
+        ekv_memtable_find(&table, &db->log, key, ekv_key_hash(key), EKV_VERSION_MAX, &index);
+    if (error == EKV_NOT_FOUND)
+        return ekv_lookup_live(db, key, txn->begin.version, found);
+    if (error)
+        return error;
+    error = ekv_record_read(&db->log, table.slots[index].address, &found->record);
+    if (!error)
+        error = ekv_log_sequence(&db->log, found->record.address, &found->sequence);
+    if (error)
+        return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
+    return ekv_record_kind(&found->record) == EKV_RECORD_DELETE ? EKV_NOT_FOUND : EKV_OK;
+}
+
+int ekv_txn_delete(struct ekv_txn *txn, struct ekv_key key)
+{
+    struct ekv_found found;
+    ekv_lock_read(txn->db);
+    int error = lookup(txn, key, &found);
+    ekv_unlock_read(txn->db);
+    return error ? error : locked_write(txn, key, EKV_RECORD_DELETE, NULL, 0);
+}
+
+int ekv_txn_get(struct ekv_txn *txn, struct ekv_key key, uint64_t offset, void *buffer,
+                size_t capacity, size_t *size)
+{
+    struct ekv_found found;
+    size_t copied = 0;
+    ekv_lock_read(txn->db);
+    int error = lookup(txn, key, &found);
+    if (!error)
+        error = ekv_value_read(txn->db, &found, offset, buffer, capacity, &copied);
+    ekv_unlock_read(txn->db);
+    if (size)
+        *size = copied;
+    return error;
+}
+
+int ekv_txn_find(struct ekv_txn *txn, struct ekv_key key, struct ekv_entry *entry)
+{
+    struct ekv_found found;
+    ekv_lock_read(txn->db);
+    int error = lookup(txn, key, &found);
+    if (!error)
+        error = ekv_entry_of(txn->db, &found, entry);
+    ekv_unlock_read(txn->db);
+    return error;
+}
+
+/* --- Commit ---------------------------------------------------------------------------------- */
+
+static int changed(struct ekv_txn *txn, int error, const struct ekv_found *found)
+{
+    uint64_t version;
+    if (error)
+        return error == EKV_NOT_FOUND ? EKV_OK : error;
+    error = ekv_record_version(&txn->db->log, &found->record, found->sequence, &version);
+    if (error)
+        return error;
+    return version > txn->begin.version ? EKV_CONFLICT : EKV_OK;
+}
+
+int ekv_txn_check(struct ekv_txn *txn, struct ekv_key key)
+{
+    struct ekv_found found;
+    ekv_lock_read(txn->db);
+    int error = ekv_lookup(txn->db, key, EKV_VERSION_MAX, &found);
+    error = changed(txn, error, &found);
+    ekv_unlock_read(txn->db);
+    return error;
+}
+
+static int check_all(struct ekv_txn *txn)
+{
+    struct ekv *db = txn->db;
+    const struct ekv_slot *slots = txn->entries;
+    if (db->last_version <= txn->begin.version)
+        return EKV_OK; /* nobody committed anything since */
+    for (uint32_t i = 0; i < txn->count; i++) {
+        struct ekv_record record;
+        struct ekv_found found;
+        int error = ekv_record_read(&db->log, slots[i].address, &record);
+        if (error)
+            return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
+        error = ekv_lookup_same(db, &record, &found);
+        error = changed(txn, error, &found);
+        if (error)
+            return error;
+    }
+    return EKV_OK;
+}
+
+/* Appends all records once more, so that nothing stands between them. */
+static int restage(struct ekv_txn *txn)
+{
+    struct ekv *db = txn->db;
+    struct ekv_slot *slots = txn->entries;
+    for (uint32_t i = 0; i < txn->count; i++) {
+        struct ekv_found found;
+        int error = ekv_record_read(&db->log, slots[i].address, &found.record);
+        if (!error)
+            error = ekv_log_sequence(&db->log, slots[i].address, &found.sequence);
+        if (!error)
+            error = ekv_record_copy(db, &found, 0, &slots[i].address);
+        if (error)
+            return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
+        appended(txn, slots[i].address, i == 0);
+    }
+    return EKV_OK;
+}
+
+static int apply_all(struct ekv_txn *txn, bool counts_only)
+{
+    struct ekv *db = txn->db;
+    const struct ekv_slot *slots = txn->entries;
+    for (uint32_t i = 0; i < txn->count; i++) {
+        struct ekv_record record;
+        struct ekv_found old;
+        int error = ekv_record_read(&db->log, slots[i].address, &record);
+        if (error)
+            return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
+        int found = ekv_lookup_same(db, &record, &old);
+        if (found < 0)
+            return found;
+        if (counts_only)
+            error = ekv_apply_counts(db, &record, found == EKV_OK ? &old : NULL);
+        else
+            error = ekv_apply(db, &record, found == EKV_OK ? &old : NULL);
+        if (error)
+            return error;
+    }
+    return EKV_OK;
+}
+
+/* The commit record, and all keys into the memtable. */
+static int commit_by_record(struct ekv_txn *txn)
+{
+    struct ekv *db = txn->db;
+    uint8_t value[EKV_COMMIT_SIZE];
+    uint32_t address;
+    struct ekv_write how = {.flags = EKV_RECORD_COMMITS};
+    ekv_store(value, txn->record_count, 4);
+    ekv_store(value + 4, txn->first, 4);
+    int error = ekv_record_append(db, EKV_RECORD_COMMIT, ekv_key(NULL, 0), &how, value,
+                                  sizeof value, &address);
+    if (!error)
+        error = ekv_log_flush(&db->log);
+    if (error)
+        return error;
+    error = apply_all(txn, false);
+    db->last_version = ekv_log_position(&db->log) - 1;
+    return error;
+}
+
+/* The table as a run, for transactions that the memtable does not hold. */
+static int commit_by_run(struct ekv_txn *txn)
+{
+    struct ekv *db = txn->db;
+    struct ekv_memtable table = table_of(txn);
+    int error = apply_all(txn, true);
+    db->appending = NULL;
+    if (!error)
+        error = ekv_flush_table(db, &table);
+    db->last_version = ekv_log_position(&db->log) - 1;
+    return error;
+}
+
+static int commit(struct ekv_txn *txn)
+{
+    struct ekv *db = txn->db;
+    bool large = txn->count > db->memtable.capacity;
+    uint64_t size = db->appending == txn ? EKV_PAGE_SIZE : txn->pending_size + EKV_PAGE_SIZE;
+    if (large)
+        size += ekv_flush_sectors(db) * (uint64_t)ekv_format_of(db)->geometry.sector_size +
+                (uint64_t)txn->count * 6;
+    int error = check_all(txn);
+    if (!error)
+        error = ekv_write_begin(db, size, 0, large ? db->memtable.capacity + 1 : txn->count);
+    if (!error && db->appending != txn)
+        error = restage(txn);
+    if (error)
+        return error;
+    error = large ? commit_by_run(txn) : commit_by_record(txn);
+    if (error)
+        db->failed = true; /* perhaps committed on flash, not in memory */
+    return error;
+}
+
+int ekv_txn_commit(struct ekv_txn *txn)
+{
+    struct ekv *db = txn->db;
+    int error = EKV_OK;
+    ekv_lock_write(db);
+    if (txn->count > 0)
+        error = commit(txn);
+    if (!error) {
+        end(txn);
+        ekv_write_end(db);
+    }
+    ekv_unlock_write(db);
+    return error;
+}
+
+void ekv_txn_abort(struct ekv_txn *txn)
+{
+    struct ekv *db = txn->db;
+    ekv_lock_write(db);
+    end(txn);
+    ekv_unlock_write(db);
+}

@@ -1,0 +1,728 @@
+/* Writes and reads values, inline or as trees of chunks.
+ *
+ * Pieces of a tree are appended before what refers to them, so a power cut leaves pieces that
+ * nobody refers to, never a reference to a piece that is not there. A tree is at most
+ * EKV_VALUE_LEVELS lists high; every descent is bounded by the level that its nodes must have.
+ */
+#include "value.h"
+
+#include <assert.h>
+#include <string.h>
+
+enum {
+    PIECE = 64,
+    SPLIT_ROOM_MIN = 192,  /* room worth splitting a value for */
+    SPLIT_VALUE_MIN = 256, /* a smaller value is never split */
+    CHUNK_MIN = 64,        /* bytes of value in a chunk worth its record */
+    LIST_SIZE_MAX = 1 + EKV_VALUE_LINKS * EKV_LINK_SIZE,
+};
+
+struct ekv_write ekv_write_new(struct ekv *db, struct ekv_key key, bool commits)
+{
+    struct ekv_write write = {0};
+    if (key.space == EKV_ASIDE)
+        write.flags |= EKV_RECORD_ASIDE;
+    if (commits)
+        write.flags |= EKV_RECORD_COMMITS;
+    if (db->now) {
+        write.flags |= EKV_RECORD_TIMED;
+        write.time = db->now(db->now_context);
+    }
+    return write;
+}
+
+/* --- Appending records ----------------------------------------------------------------------- */
+
+static int write_key(struct ekv *db, struct ekv_key key, uint32_t size)
+{
+    uint8_t piece[PIECE];
+    uint32_t done = key.rest ? ekv_min(size, EKV_KEY_PREFIX) : size;
+    int error = ekv_log_write(&db->log, key.bytes, done);
+    while (!error && done < size) {
+        uint32_t length = ekv_min(size - done, PIECE);
+        error = ekv_log_read(&db->log, key.rest + done, piece, length);
+        if (!error)
+            error = ekv_log_write(&db->log, piece, length);
+        done += length;
+    }
+    return error;
+}
+
+static int write_tail(struct ekv *db, const struct ekv_write *write)
+{
+    uint8_t bytes[EKV_RECORD_TIME_SIZE];
+    int error = EKV_OK;
+    if (write->flags & EKV_RECORD_MOVED) {
+        ekv_store(bytes, write->version, EKV_RECORD_VERSION_SIZE);
+        error = ekv_log_write(&db->log, bytes, EKV_RECORD_VERSION_SIZE);
+    }
+    if (!error && write->flags & EKV_RECORD_TIMED) {
+        ekv_store(bytes, (uint64_t)write->time, EKV_RECORD_TIME_SIZE);
+        error = ekv_log_write(&db->log, bytes, EKV_RECORD_TIME_SIZE);
+    }
+    return error ? error : ekv_log_end(&db->log);
+}
+
+/* Appends {key, head, value}: `head` is a few bytes that come before the value's. */
+static int append_record(struct ekv *db, uint8_t kind, struct ekv_key key, uint32_t key_size,
+                         const struct ekv_write *write, const uint8_t *head, uint32_t head_size,
+                         const void *value, uint32_t size, uint32_t *address)
+{
+    struct ekv_record_layout layout = {
+        .type = kind | write->flags, .key_size = key_size, .value_size = head_size + size};
+    int error = ekv_log_begin(&db->log, &layout, address);
+    if (!error)
+        error = write_key(db, key, key_size);
+    if (!error)
+        error = ekv_log_write(&db->log, head, head_size);
+    if (!error)
+        error = ekv_log_write(&db->log, value, size);
+    return error ? error : write_tail(db, write);
+}
+
+int ekv_record_append(struct ekv *db, uint8_t kind, struct ekv_key key,
+                      const struct ekv_write *write, const void *value, uint32_t size,
+                      uint32_t *address)
+{
+    return append_record(db, kind, key, key.size, write, NULL, 0, value, size, address);
+}
+
+/* --- Trees: writing -------------------------------------------------------------------------- */
+
+/* Links of the tree being written, a list for each level, in the flush builder's pages. */
+struct tree {
+    struct ekv *db;
+    struct ekv_key owner;
+    uint32_t owner_size;
+    struct ekv_write write;
+    uint32_t counts[EKV_VALUE_LEVELS];
+    uint32_t begins[EKV_VALUE_LEVELS]; /* offset in the value where each list begins */
+};
+
+uint32_t ekv_owner_size_max(const struct ekv *db)
+{
+    return ekv_min(255, ekv_format_of(db)->geometry.sector_size / 16);
+}
+
+static uint32_t owner_size(const struct ekv *db, struct ekv_key key)
+{
+    return ekv_min(key.size, ekv_owner_size_max(db));
+}
+
+static uint8_t *links_of(const struct tree *tree, uint32_t level)
+{
+    return tree->db->builder.pages + level * EKV_VALUE_LINKS * EKV_LINK_SIZE;
+}
+
+static uint32_t levels_of(const struct ekv *db)
+{
+    uint32_t bytes = db->builder.height_max * EKV_PAGE_SIZE;
+    return ekv_min(EKV_VALUE_LEVELS, bytes / (EKV_VALUE_LINKS * EKV_LINK_SIZE));
+}
+
+static uint32_t links_size(const uint8_t *links, uint32_t count)
+{
+    uint32_t size = 0;
+    for (uint32_t i = 0; i < count; i++)
+        size += ekv_load32(links + i * EKV_LINK_SIZE + 4);
+    return size;
+}
+
+/* Writes the list of a level as a list record and empties it. */
+static int list_write(struct tree *tree, uint32_t level, uint32_t *address, uint32_t *size)
+{
+    uint8_t head[EKV_PIECE_OFFSET_SIZE + 1];
+    uint32_t count = tree->counts[level];
+    *size = links_size(links_of(tree, level), count);
+    ekv_store(head, tree->begins[level], EKV_PIECE_OFFSET_SIZE);
+    head[EKV_PIECE_OFFSET_SIZE] = (uint8_t)level;
+    int error =
+        append_record(tree->db, EKV_RECORD_LIST, tree->owner, tree->owner_size, &tree->write, head,
+                      sizeof head, links_of(tree, level), count * EKV_LINK_SIZE, address);
+    tree->begins[level] += *size;
+    tree->counts[level] = 0;
+    return error;
+}
+
+/* Adds a link to the list of a level; a list that is full is written and linked one level up. */
+static int tree_add(struct tree *tree, uint32_t level, uint32_t address, uint32_t size)
+{
+    for (; level < levels_of(tree->db); level++) {
+        uint32_t list_address = 0, list_size = 0;
+        bool full = tree->counts[level] == EKV_VALUE_LINKS;
+        if (full) {
+            int error = list_write(tree, level, &list_address, &list_size);
+            if (error)
+                return error;
+        }
+        uint8_t *link = links_of(tree, level) + tree->counts[level]++ * EKV_LINK_SIZE;
+        ekv_store(link, address, 4);
+        ekv_store(link + 4, size, 4);
+        if (!full)
+            return EKV_OK;
+        address = list_address;
+        size = list_size;
+    }
+    return EKV_FULL;
+}
+
+/* Links that a head record beside this key has room for. */
+static uint32_t head_links_max(const struct ekv *db, struct ekv_key key)
+{
+    uint32_t spare =
+        ekv_format_record_size_max(ekv_format_of(db)) - key.size -
+        (1 + 3 + 2 + 1 + EKV_RECORD_VERSION_SIZE + EKV_RECORD_TIME_SIZE + EKV_CRC_SIZE);
+    return ekv_max(1, ekv_min(EKV_VALUE_LINKS, spare / EKV_LINK_SIZE));
+}
+
+static int tree_finish(struct tree *tree, const struct ekv_write *write, uint32_t *address)
+{
+    uint32_t level = 0, most = head_links_max(tree->db, tree->owner);
+    for (;; level++) {
+        bool top = level + 1 == levels_of(tree->db) || tree->counts[level + 1] == 0;
+        if (top && tree->counts[level] <= most)
+            break;
+        uint32_t list, size;
+        if (level + 1 == levels_of(tree->db))
+            return EKV_FULL;
+        int error = list_write(tree, level, &list, &size);
+        if (error)
+            return error;
+        error = tree_add(tree, level + 1, list, size);
+        if (error)
+            return error;
+    }
+    uint8_t head = (uint8_t)level;
+    return append_record(tree->db, EKV_RECORD_HEAD, tree->owner, tree->owner.size, write, &head, 1,
+                         links_of(tree, level), tree->counts[level] * EKV_LINK_SIZE, address);
+}
+
+static uint32_t chunk_overhead(const struct ekv *db, uint32_t owner)
+{
+    struct ekv_record_layout layout = {.type = EKV_RECORD_CHUNK,
+                                       .key_size = owner,
+                                       .value_size = ekv_format_of(db)->geometry.sector_size};
+    ekv_record_measure(ekv_format_of(db), &layout);
+    return layout.size - layout.value_size + EKV_PIECE_OFFSET_SIZE + ekv_format_of(db)->alignment;
+}
+
+static int append_chunks(struct ekv *db, struct ekv_key key, const struct ekv_write *write,
+                         const uint8_t *value, uint32_t size, uint32_t *address)
+{
+    struct tree tree = {.db = db, .owner = key, .owner_size = owner_size(db, key)};
+    uint32_t overhead = chunk_overhead(db, tree.owner_size);
+    tree.write.flags = write->flags & EKV_RECORD_ASIDE;
+    for (uint32_t offset = 0; offset < size;) {
+        uint8_t head[EKV_PIECE_OFFSET_SIZE];
+        uint32_t room = ekv_log_room(&db->log), chunk;
+        if (room < overhead + CHUNK_MIN) {
+            int error = ekv_log_roll(&db->log);
+            if (error)
+                return error;
+            room = ekv_log_room(&db->log);
+        }
+        uint32_t piece = ekv_min(size - offset, room - overhead);
+        ekv_store(head, offset, sizeof head);
+        int error = append_record(db, EKV_RECORD_CHUNK, key, tree.owner_size, &tree.write, head,
+                                  sizeof head, value + offset, piece, &chunk);
+        if (!error)
+            error = tree_add(&tree, 0, chunk, piece);
+        if (error)
+            return error;
+        offset += piece;
+    }
+    return tree_finish(&tree, write, address);
+}
+
+static uint32_t inline_size(const struct ekv *db, struct ekv_key key, uint8_t flags, uint32_t size)
+{
+    struct ekv_record_layout layout = {
+        .type = EKV_RECORD_PUT | flags, .key_size = key.size, .value_size = size};
+    ekv_record_measure(ekv_format_of(db), &layout);
+    return layout.size;
+}
+
+int ekv_value_append(struct ekv *db, struct ekv_key key, const struct ekv_write *write,
+                     const void *value, size_t size, uint32_t *address)
+{
+    uint32_t most = ekv_format_record_size_max(ekv_format_of(db));
+    uint32_t room = ekv_log_room(&db->log);
+    if (size >= ekv_flash_size(&db->sectors.flash))
+        return EKV_FULL;
+    uint32_t inlined = inline_size(db, key, write->flags, (uint32_t)size);
+    uint32_t moved = inline_size(db, key, write->flags | EKV_RECORD_MOVED, (uint32_t)size);
+    /* gc must be able to copy the record, with its version added, into an empty sector. */
+    bool fits = moved <= most;
+    if (fits && (inlined <= room || room < SPLIT_ROOM_MIN || size < SPLIT_VALUE_MIN))
+        return ekv_record_append(db, EKV_RECORD_PUT, key, write, value, (uint32_t)size, address);
+    return append_chunks(db, key, write, value, (uint32_t)size, address);
+}
+
+uint64_t ekv_value_log_size(const struct ekv *db, struct ekv_key key, uint64_t size)
+{
+    const struct ekv_format *format = ekv_format_of(db);
+    uint32_t most = ekv_format_record_size_max(format);
+    uint64_t beside =
+        EKV_RECORD_HEAD_MAX + key.size + EKV_RECORD_TIME_SIZE + EKV_CRC_SIZE + format->alignment;
+    if (size + beside <= most)
+        return size + beside;
+    uint32_t overhead = chunk_overhead(db, owner_size(db, key));
+    uint64_t chunks = size / (most - overhead) + 2;
+    uint64_t lists = chunks / (EKV_VALUE_LINKS - 1) + 1;
+    return size + chunks * (overhead + EKV_LINK_SIZE) + beside + EKV_LINK_SIZE + 1 +
+           lists * (overhead + EKV_LINK_SIZE + 1);
+}
+
+/* --- Trees: reading -------------------------------------------------------------------------- */
+
+/* A list of links in a head or list record. */
+struct node {
+    struct ekv_record record;
+    uint32_t links; /* offset of the first in the record */
+    uint32_t count;
+    uint32_t level;
+};
+
+static int node_open(struct ekv *db, const struct ekv_record *record, struct node *node)
+{
+    uint8_t level;
+    uint32_t head = ekv_record_kind(record) == EKV_RECORD_LIST ? EKV_PIECE_OFFSET_SIZE : 0;
+    uint32_t value = record->layout.head_size + record->layout.key_size;
+    if (record->layout.value_size < head + 1)
+        return ekv_corrupt();
+    int error = ekv_record_bytes(&db->log, record, value + head, &level, 1);
+    if (error)
+        return error;
+    node->record = *record;
+    node->level = level;
+    node->links = value + head + 1;
+    node->count = (record->layout.value_size - head - 1) / EKV_LINK_SIZE;
+    if (level >= EKV_VALUE_LEVELS || (record->layout.value_size - head - 1) % EKV_LINK_SIZE != 0)
+        return ekv_corrupt();
+    return EKV_OK;
+}
+
+struct link {
+    uint32_t address;
+    uint32_t size;
+};
+
+static int node_link(struct ekv *db, const struct node *node, uint32_t place, struct link *link)
+{
+    uint8_t bytes[EKV_LINK_SIZE];
+    int error = ekv_record_bytes(&db->log, &node->record, node->links + place * EKV_LINK_SIZE,
+                                 bytes, sizeof bytes);
+    link->address = ekv_load32(bytes);
+    link->size = ekv_load32(bytes + 4);
+    return error;
+}
+
+static int node_size(struct ekv *db, const struct node *node, uint64_t *size)
+{
+    *size = 0;
+    for (uint32_t i = 0; i < node->count; i++) {
+        struct link link;
+        int error = node_link(db, node, i, &link);
+        if (error)
+            return error;
+        *size += link.size;
+    }
+    return EKV_OK;
+}
+
+int ekv_value_size(struct ekv *db, const struct ekv_record *record, uint64_t *size)
+{
+    struct node node;
+    *size = record->layout.value_size;
+    if (ekv_record_kind(record) != EKV_RECORD_HEAD)
+        return EKV_OK;
+    int error = node_open(db, record, &node);
+    return error ? error : node_size(db, &node, size);
+}
+
+/* Reads a record that must be a chunk (below level 0) or a list of this level, and checks it. */
+static int piece_read(struct ekv *db, uint32_t address, uint32_t level, struct ekv_found *piece)
+{
+    int error = ekv_record_read(&db->log, address, &piece->record);
+    if (!error)
+        error = ekv_log_sequence(&db->log, address, &piece->sequence);
+    if (!error)
+        error = ekv_record_verify(&db->log, &piece->record, piece->sequence);
+    if (error)
+        return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
+    uint8_t kind = level == 0 ? EKV_RECORD_CHUNK : EKV_RECORD_LIST;
+    if (ekv_record_kind(&piece->record) != kind ||
+        piece->record.layout.value_size < EKV_PIECE_OFFSET_SIZE)
+        return ekv_corrupt();
+    return EKV_OK;
+}
+
+/* Finds the link of a node that holds `offset` (below the node's begin) and takes the bytes before
+ * it off. */
+static int node_find(struct ekv *db, const struct node *node, uint32_t *offset, struct link *link,
+                     uint32_t *place)
+{
+    for (*place = 0; *place < node->count; (*place)++) {
+        int error = node_link(db, node, *place, link);
+        if (error)
+            return error;
+        if (*offset < link->size)
+            return EKV_OK;
+        *offset -= link->size;
+    }
+    return EKV_NOT_FOUND;
+}
+
+/* Finds the chunk that holds byte `offset` of a value; the offset becomes one in the chunk. */
+static int chunk_find(struct ekv *db, const struct ekv_record *head, uint32_t *offset,
+                      struct ekv_found *chunk)
+{
+    struct node node;
+    int error = node_open(db, head, &node);
+    while (!error) {
+        struct link link;
+        uint32_t place, level = node.level;
+        error = node_find(db, &node, offset, &link, &place);
+        if (!error)
+            error = piece_read(db, link.address, level, chunk);
+        if (error)
+            return error;
+        if (level == 0)
+            return *offset < chunk->record.layout.value_size - EKV_PIECE_OFFSET_SIZE
+                       ? EKV_OK
+                       : ekv_corrupt();
+        error = node_open(db, &chunk->record, &node);
+        if (!error && node.level + 1 != level)
+            error = ekv_corrupt();
+    }
+    return error;
+}
+
+static int read_chunks(struct ekv *db, const struct ekv_found *found, uint64_t offset,
+                       uint8_t *buffer, size_t capacity, size_t *size)
+{
+    while (*size < capacity) {
+        struct ekv_found chunk;
+        uint32_t inside = (uint32_t)(offset + *size);
+        int error = chunk_find(db, &found->record, &inside, &chunk);
+        if (error)
+            return error == EKV_NOT_FOUND ? EKV_OK : error; /* the end of the value */
+        uint32_t begin = chunk.record.layout.head_size + chunk.record.layout.key_size +
+                         EKV_PIECE_OFFSET_SIZE + inside;
+        uint32_t left = chunk.record.layout.value_size - EKV_PIECE_OFFSET_SIZE - inside;
+        uint32_t length = capacity - *size < left ? (uint32_t)(capacity - *size) : left;
+        error = ekv_record_bytes(&db->log, &chunk.record, begin, buffer + *size, length);
+        if (error)
+            return error;
+        *size += length;
+    }
+    return EKV_OK;
+}
+
+int ekv_value_read(struct ekv *db, const struct ekv_found *found, uint64_t offset, void *buffer,
+                   size_t capacity, size_t *size)
+{
+    const struct ekv_record *record = &found->record;
+    *size = 0;
+    int error = ekv_record_verify(&db->log, record, found->sequence);
+    if (error || offset > UINT32_MAX)
+        return error;
+    if (ekv_record_kind(record) == EKV_RECORD_HEAD)
+        return read_chunks(db, found, offset, buffer, capacity, size);
+    if (offset >= record->layout.value_size)
+        return EKV_OK;
+    uint32_t left = record->layout.value_size - (uint32_t)offset;
+    uint32_t length = capacity < left ? (uint32_t)capacity : left;
+    uint32_t begin = record->layout.head_size + record->layout.key_size + (uint32_t)offset;
+    error = ekv_record_bytes(&db->log, record, begin, buffer, length);
+    if (!error)
+        *size = length;
+    return error;
+}
+
+int ekv_entry_of(struct ekv *db, const struct ekv_found *found, struct ekv_entry *entry)
+{
+    entry->removed = ekv_record_kind(&found->record) == EKV_RECORD_DELETE;
+    int error = ekv_record_version(&db->log, &found->record, found->sequence, &entry->version);
+    if (!error)
+        error = ekv_record_time(&db->log, &found->record, &entry->time);
+    return error ? error : ekv_value_size(db, &found->record, &entry->size);
+}
+
+int ekv_read_at(struct ekv *db, struct ekv_key key, uint64_t limit, uint64_t offset, void *buffer,
+                size_t capacity, size_t *size)
+{
+    struct ekv_found found;
+    size_t copied = 0;
+    int error = ekv_lookup_live(db, key, limit, &found);
+    if (!error)
+        error = ekv_value_read(db, &found, offset, buffer, capacity, &copied);
+    if (size)
+        *size = copied;
+    return error;
+}
+
+int ekv_find_at(struct ekv *db, struct ekv_key key, uint64_t limit, struct ekv_entry *entry)
+{
+    struct ekv_found found;
+    int error = ekv_lookup_live(db, key, limit, &found);
+    return error ? error : ekv_entry_of(db, &found, entry);
+}
+
+/* --- Trees: walking -------------------------------------------------------------------------- */
+
+int ekv_value_visit(struct ekv *db, const struct ekv_record *record,
+                    int (*visit)(struct ekv *db, const struct ekv_record *record, void *context),
+                    void *context)
+{
+    uint32_t nodes[EKV_VALUE_LEVELS], places[EKV_VALUE_LEVELS];
+    struct node node;
+    int error = visit(db, record, context);
+    if (error || ekv_record_kind(record) != EKV_RECORD_HEAD)
+        return error;
+    error = node_open(db, record, &node);
+    uint32_t top = node.level, level = top;
+    if (!error) {
+        nodes[top] = record->address;
+        places[top] = 0;
+    }
+    while (!error) {
+        struct link link;
+        struct ekv_found piece;
+        if (places[level] == node.count) {
+            if (level == top)
+                return EKV_OK;
+            level++;
+            error = ekv_record_read(&db->log, nodes[level], &piece.record);
+            if (!error)
+                error = node_open(db, &piece.record, &node);
+            continue;
+        }
+        error = node_link(db, &node, places[level]++, &link);
+        if (!error)
+            error = piece_read(db, link.address, level, &piece);
+        if (!error)
+            error = visit(db, &piece.record, context);
+        if (error || level == 0)
+            continue;
+        error = node_open(db, &piece.record, &node);
+        if (!error && node.level + 1 != level)
+            error = ekv_corrupt();
+        level--;
+        nodes[level] = link.address;
+        places[level] = 0;
+    }
+    return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
+}
+
+static int count_in(struct ekv *db, const struct ekv_record *record, void *context)
+{
+    (void)context;
+    ekv_sector_live_add(&db->sectors, record->address, record->layout.size);
+    db->catalog.live_size += record->layout.size;
+    return EKV_OK;
+}
+
+static int count_out(struct ekv *db, const struct ekv_record *record, void *context)
+{
+    (void)context;
+    ekv_sector_live_remove(&db->sectors, record->address, record->layout.size);
+    db->catalog.live_size -= record->layout.size;
+    return EKV_OK;
+}
+
+int ekv_value_count(struct ekv *db, const struct ekv_record *record, bool add)
+{
+    if (ekv_record_kind(record) == EKV_RECORD_DELETE)
+        return EKV_OK; /* goes with the merge that reaches the oldest run */
+    return ekv_value_visit(db, record, add ? count_in : count_out, NULL);
+}
+
+/* --- Moving ---------------------------------------------------------------------------------- */
+
+static int copy_bytes(struct ekv *db, const struct ekv_record *record, uint32_t offset,
+                      uint32_t size)
+{
+    uint8_t piece[PIECE];
+    for (uint32_t end = offset + size; offset < end;) {
+        uint32_t length = ekv_min(end - offset, PIECE);
+        int error = ekv_record_bytes(&db->log, record, offset, piece, length);
+        if (error)
+            return error;
+        error = ekv_log_write(&db->log, piece, length);
+        if (error)
+            return error;
+        offset += length;
+    }
+    return EKV_OK;
+}
+
+static int write_of(struct ekv *db, const struct ekv_found *found, struct ekv_write *write)
+{
+    write->flags = found->record.layout.type & (EKV_RECORD_ASIDE | EKV_RECORD_TIMED);
+    int error = ekv_record_version(&db->log, &found->record, found->sequence, &write->version);
+    if (!error)
+        error = ekv_record_time(&db->log, &found->record, &write->time);
+    return error;
+}
+
+int ekv_record_copy(struct ekv *db, const struct ekv_found *found, uint8_t flags, uint32_t *address)
+{
+    const struct ekv_record *record = &found->record;
+    struct ekv_write write;
+    /* Checked before, so that what is copied is never a damaged record under a good crc. */
+    int error = ekv_record_verify(&db->log, record, found->sequence);
+    if (!error)
+        error = write_of(db, found, &write);
+    if (error)
+        return error;
+    write.flags |= flags;
+    struct ekv_record_layout layout = record->layout;
+    layout.type = ekv_record_kind(record) | write.flags;
+    error = ekv_log_begin(&db->log, &layout, address);
+    if (!error)
+        error = copy_bytes(db, record, record->layout.head_size,
+                           record->layout.key_size + record->layout.value_size);
+    return error ? error : write_tail(db, &write);
+}
+
+/* Copies a list or head record with one of its links replaced. */
+static int node_copy(struct ekv *db, const struct ekv_found *found, const struct node *node,
+                     uint32_t place, uint32_t child, bool pending, uint32_t *address)
+{
+    uint8_t bytes[4];
+    uint32_t at = node->links + place * EKV_LINK_SIZE;
+    const struct ekv_record *record = &found->record;
+    struct ekv_write write;
+    int error = write_of(db, found, &write);
+    if (error)
+        return error;
+    if (ekv_record_kind(record) == EKV_RECORD_HEAD && !pending)
+        write.flags |= EKV_RECORD_MOVED | EKV_RECORD_COMMITS;
+    struct ekv_record_layout layout = record->layout;
+    layout.type = ekv_record_kind(record) | write.flags;
+    error = ekv_log_begin(&db->log, &layout, address);
+    if (!error)
+        error = copy_bytes(db, record, record->layout.head_size, at - record->layout.head_size);
+    ekv_store(bytes, child, 4);
+    if (!error)
+        error = ekv_log_write(&db->log, bytes, 4);
+    uint32_t rest =
+        record->layout.head_size + record->layout.key_size + record->layout.value_size - (at + 4);
+    if (!error)
+        error = copy_bytes(db, record, at + 4, rest);
+    return error ? error : write_tail(db, &write);
+}
+
+/* The way from a head down to a piece: the node at each level, and the link taken there. */
+struct way {
+    uint32_t addresses[EKV_VALUE_LEVELS];
+    uint32_t places[EKV_VALUE_LEVELS];
+    uint32_t top;
+    uint32_t bottom; /* level whose link is the piece */
+};
+
+static int way_find(struct ekv *db, const struct ekv_record *head, const struct ekv_record *piece,
+                    struct way *way)
+{
+    uint8_t bytes[EKV_PIECE_OFFSET_SIZE];
+    struct node node;
+    if (piece->layout.value_size < sizeof bytes)
+        return ekv_corrupt();
+    int error = ekv_record_bytes(&db->log, piece, piece->layout.head_size + piece->layout.key_size,
+                                 bytes, sizeof bytes);
+    if (!error)
+        error = node_open(db, head, &node);
+    if (error)
+        return error;
+    uint32_t offset = ekv_load32(bytes), level = node.level;
+    way->top = level;
+    way->addresses[level] = head->address;
+    for (;;) {
+        struct link link;
+        struct ekv_found next;
+        error = node_find(db, &node, &offset, &link, &way->places[level]);
+        if (error)
+            return error;
+        if (link.address == piece->address) {
+            way->bottom = level;
+            return EKV_OK;
+        }
+        if (level == 0)
+            return EKV_NOT_FOUND;
+        error = piece_read(db, link.address, level, &next);
+        if (!error)
+            error = node_open(db, &next.record, &node);
+        if (!error && node.level + 1 != level)
+            error = ekv_corrupt();
+        if (error)
+            return error;
+        level--;
+        way->addresses[level] = link.address;
+    }
+}
+
+/* Counts a copy in for the record it was made of. */
+static int copied(struct ekv *db, const struct ekv_record *record, uint32_t address)
+{
+    struct ekv_record copy;
+    int error = ekv_record_read(&db->log, address, &copy);
+    if (error)
+        return error;
+    error = count_out(db, record, NULL);
+    return error ? error : count_in(db, &copy, NULL);
+}
+
+static int move_piece(struct ekv *db, const struct ekv_found *head, const struct ekv_found *piece,
+                      bool pending, uint32_t *address)
+{
+    struct way way;
+    struct ekv_found node_record;
+    struct ekv_write write = {.flags = piece->record.layout.type & EKV_RECORD_ASIDE};
+    struct ekv_record_layout layout = piece->record.layout;
+    uint32_t child;
+    if (ekv_record_kind(&head->record) != EKV_RECORD_HEAD)
+        return EKV_NOT_FOUND;
+    int error = way_find(db, &head->record, &piece->record, &way);
+    if (!error)
+        error = ekv_record_verify(&db->log, &piece->record, piece->sequence);
+    if (error)
+        return error;
+    layout.type = ekv_record_kind(&piece->record) | write.flags;
+    error = ekv_log_begin(&db->log, &layout, &child);
+    if (!error)
+        error =
+            copy_bytes(db, &piece->record, layout.head_size, layout.key_size + layout.value_size);
+    if (!error)
+        error = write_tail(db, &write);
+    if (!error && !pending)
+        error = copied(db, &piece->record, child);
+    for (uint32_t level = way.bottom; !error && level <= way.top; level++) {
+        struct node node;
+        error = ekv_record_read(&db->log, way.addresses[level], &node_record.record);
+        if (!error)
+            error = ekv_log_sequence(&db->log, way.addresses[level], &node_record.sequence);
+        if (!error)
+            error = ekv_record_verify(&db->log, &node_record.record, node_record.sequence);
+        if (!error)
+            error = node_open(db, &node_record.record, &node);
+        if (!error)
+            error = node_copy(db, &node_record, &node, way.places[level], child, pending, address);
+        if (!error && !pending)
+            error = copied(db, &node_record.record, *address);
+        child = *address;
+    }
+    return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
+}
+
+int ekv_value_move_piece(struct ekv *db, const struct ekv_found *head,
+                         const struct ekv_found *piece, uint32_t *address)
+{
+    return move_piece(db, head, piece, false, address);
+}
+
+int ekv_value_move_pending(struct ekv *db, const struct ekv_found *head,
+                           const struct ekv_found *piece, uint32_t *address)
+{
+    return move_piece(db, head, piece, true, address);
+}

@@ -1,0 +1,83 @@
+/* Values: written inline in a put record, or in chunks under a head record; read back by range.
+ *
+ * A head's value is {level 1, links of 8 bytes: address 4, bytes below 4}. At level 0 the links
+ * name chunk records, above that list records, whose value is {level 1, links} of the level below.
+ * A chunk or list record's "key" is its owner's (cut to ekv_owner_size), and its value begins with
+ * the offset (4 bytes) of its bytes in the whole value, so that gc finds the way to it from the
+ * top.
+ */
+#ifndef EKV_VALUE_H
+#define EKV_VALUE_H
+
+#include "lookup.h"
+
+/* How a record is to be written beside its key and value. */
+struct ekv_write {
+    uint8_t flags;    /* of EKV_RECORD_* */
+    uint64_t version; /* with EKV_RECORD_MOVED */
+    int64_t time;     /* with EKV_RECORD_TIMED */
+};
+
+/* Flags and time for a new record of `key`: its space, the clock's time. */
+struct ekv_write ekv_write_new(struct ekv *db, struct ekv_key key, bool commits);
+
+/* Appends a value and returns the address of its put or head record. Nothing refers to it yet.
+ * Errors: EKV_FULL, EKV_READ_ONLY. Flash: 1.02 x the size programmed, at most. */
+EKV_MUST_CHECK int ekv_value_append(struct ekv *db, struct ekv_key key,
+                                    const struct ekv_write *write, const void *value, size_t size,
+                                    uint32_t *address);
+
+/* Appends a record without chunks. */
+EKV_MUST_CHECK int ekv_record_append(struct ekv *db, uint8_t kind, struct ekv_key key,
+                                     const struct ekv_write *write, const void *value,
+                                     uint32_t size, uint32_t *address);
+
+/* Bytes of log that a value takes, at most. */
+uint64_t ekv_value_log_size(const struct ekv *db, struct ekv_key key, uint64_t size);
+
+/* Size of the value in bytes. */
+EKV_MUST_CHECK int ekv_value_size(struct ekv *db, const struct ekv_record *record, uint64_t *size);
+
+/* Reads and checks part of a value. `size` is what was copied. */
+EKV_MUST_CHECK int ekv_value_read(struct ekv *db, const struct ekv_found *found, uint64_t offset,
+                                  void *buffer, size_t capacity, size_t *size);
+
+/* The value or the entry of a key as of a version; EKV_NOT_FOUND also for a deleted one. */
+EKV_MUST_CHECK int ekv_read_at(struct ekv *db, struct ekv_key key, uint64_t limit, uint64_t offset,
+                               void *buffer, size_t capacity, size_t *size);
+EKV_MUST_CHECK int ekv_find_at(struct ekv *db, struct ekv_key key, uint64_t limit,
+                               struct ekv_entry *entry);
+
+/* Fills an entry from a record. */
+EKV_MUST_CHECK int ekv_entry_of(struct ekv *db, const struct ekv_found *found,
+                                struct ekv_entry *entry);
+
+/* Calls `visit` with every record of a value: the record itself and those of its tree. */
+EKV_MUST_CHECK int ekv_value_visit(struct ekv *db, const struct ekv_record *record,
+                                   int (*visit)(struct ekv *db, const struct ekv_record *record,
+                                                void *context),
+                                   void *context);
+
+/* Adds all records of a value to the live counts, or takes them off. */
+EKV_MUST_CHECK int ekv_value_count(struct ekv *db, const struct ekv_record *record, bool add);
+
+/* Copies a record (a put, a delete, a head, or a pending one) to the log's head as it is, with its
+ * version and time; `flags` replaces EKV_RECORD_COMMITS. Verifies it while copying. */
+EKV_MUST_CHECK int ekv_record_copy(struct ekv *db, const struct ekv_found *found, uint8_t flags,
+                                   uint32_t *address);
+
+/* If the tree of `head` (a current head record) holds `piece` (a chunk or list record), moves the
+ * piece to the log's head, and with it what refers to it: the new head's address. EKV_NOT_FOUND if
+ * it does not hold it. */
+EKV_MUST_CHECK int ekv_value_move_piece(struct ekv *db, const struct ekv_found *head,
+                                        const struct ekv_found *piece, uint32_t *address);
+
+/* The same for a head that is not committed, whose pieces are not counted; the new head is not
+ * committed either. */
+EKV_MUST_CHECK int ekv_value_move_pending(struct ekv *db, const struct ekv_found *head,
+                                          const struct ekv_found *piece, uint32_t *address);
+
+/* Bytes of the owner's key that a piece carries, at most. */
+uint32_t ekv_owner_size_max(const struct ekv *db);
+
+#endif

@@ -1,0 +1,174 @@
+/* Paces the background work and keeps the reserve.
+ *
+ * After every write: at most one merge step, one collected sector and one erase, and the erase only
+ * if the write had none. `floor` sectors stay free or ready whatever is written, so that gc has
+ * room to copy, a flush its pages, and a recovery after a power cut its new log. Puts leave one
+ * more than deletes, so that a full store can be emptied.
+ */
+#include "work.h"
+
+#include "recover.h"
+
+enum { GC_AHEAD = 3 };
+
+static uint32_t body_size(const struct ekv *db)
+{
+    const struct ekv_format *format = ekv_format_of(db);
+    return ekv_format_record_size_max(format);
+}
+
+/* Sectors that stay available after a write. */
+static uint32_t floor_of(const struct ekv *db)
+{
+    uint32_t count = ekv_format_of(db)->geometry.sector_count;
+    if (count <= 12)
+        return 1;
+    return count <= 32 ? 2 : 2 + ekv_flush_sectors(db);
+}
+
+/* Index sectors that so many keys can need: the bottom run twice while it is merged, and the runs
+ * above it. */
+static uint32_t index_sectors(const struct ekv *db, uint64_t keys)
+{
+    uint64_t entry = ekv_format_of(db)->pointer_size + 2;
+    uint64_t above = 4 * (uint64_t)db->memtable.capacity;
+    uint64_t bytes = (2 * keys + above) * entry;
+    return (uint32_t)(bytes / body_size(db)) + 1;
+}
+
+uint64_t ekv_capacity(const struct ekv *db)
+{
+    const struct ekv_format *format = ekv_format_of(db);
+    uint64_t keys = (uint64_t)db->catalog.keys + db->catalog.keys_aside + 1;
+    uint32_t taken = format->ring_count + 2 + floor_of(db) + 1 + index_sectors(db, keys) +
+                     db->sectors.counts[EKV_SECTOR_RETIRED];
+    if (taken >= format->geometry.sector_count)
+        return body_size(db) / 2;
+    uint64_t sectors = format->geometry.sector_count - taken;
+    return sectors * body_size(db) * 23 / 25; /* 92 % */
+}
+
+static uint32_t sectors_for(const struct ekv *db, uint64_t size)
+{
+    uint32_t room = ekv_log_room(&db->log);
+    if (size <= room)
+        return 0;
+    return (uint32_t)((size - room) / (body_size(db) - EKV_PAGE_SIZE)) + 1;
+}
+
+/* What else can give sectors: the manifest frees emptied ones, a flush moves the replay position
+ * past log sectors, a merge frees the runs it replaces. EKV_NOT_FOUND: nothing else can. */
+static int find_more(struct ekv *db)
+{
+    bool busy = true;
+    int error = EKV_OK;
+    if (db->sectors.counts[EKV_SECTOR_EMPTIED] > 0)
+        return ekv_publish(db, 0);
+    if (db->catalog.replay_sequence < db->log.sequence) {
+        error = ekv_merge_drain(db);
+        return error ? error : ekv_flush(db);
+    }
+    if (db->merge.phase == EKV_MERGE_IDLE)
+        return EKV_NOT_FOUND;
+    while (!error && busy && db->merge.phase != EKV_MERGE_IDLE)
+        error = ekv_merge_step(db, &busy);
+    return error;
+}
+
+static int make_room(struct ekv *db, uint64_t size, uint32_t floor)
+{
+    uint32_t tries = 2 * ekv_format_of(db)->geometry.sector_count;
+    for (; tries > 0; tries--) {
+        uint32_t need = sectors_for(db, size) + floor;
+        uint32_t available = ekv_sectors_available(&db->sectors);
+        if (available >= need)
+            return EKV_OK;
+        int error = EKV_NOT_FOUND;
+        if (available + db->sectors.counts[EKV_SECTOR_EMPTIED] < need)
+            error = ekv_gc(db);
+        if (error == EKV_NOT_FOUND || error == EKV_FULL)
+            error = find_more(db);
+        if (error == EKV_NOT_FOUND || error == EKV_FULL)
+            break;
+        if (error)
+            return error;
+    }
+    return db->sectors.counts[EKV_SECTOR_LIMBO] > 0 ? EKV_PINNED : EKV_FULL;
+}
+
+static int reopen(struct ekv *db)
+{
+    if (db->unclean)
+        return ekv_recover(db);
+    if (!db->closed)
+        return EKV_OK;
+    int error = ekv_log_append_mark(&db->log, EKV_RECORD_OPEN | EKV_RECORD_COMMITS, NULL, 0);
+    if (!error)
+        db->closed = false;
+    return error;
+}
+
+static bool flush_due(const struct ekv *db, uint32_t slots)
+{
+    return db->memtable.count + slots > db->memtable.capacity ||
+           db->log.sequence - db->catalog.replay_sequence >= db->replay_max;
+}
+
+int ekv_write_begin(struct ekv *db, uint64_t size, uint64_t growth, uint32_t slots)
+{
+    if (db->read_only || db->failed || db->log.failed)
+        return EKV_READ_ONLY;
+    int error = reopen(db);
+    if (error)
+        return error;
+    if (growth > 0 && db->catalog.live_size + db->reserved_size + growth > ekv_capacity(db))
+        return EKV_FULL;
+    uint32_t floor = floor_of(db);
+    error = make_room(db, size, growth > 0 ? floor : (floor + 1) / 2);
+    if (!error && flush_due(db, slots)) {
+        error = ekv_merge_drain(db);
+        if (!error)
+            error = ekv_flush(db);
+    }
+    return error;
+}
+
+/* Collects while sectors run low, a few ahead of the need, so that one edit frees several. */
+static int gc_step(struct ekv *db, uint32_t low, bool *more)
+{
+    uint32_t available = ekv_sectors_available(&db->sectors);
+    uint32_t emptied = db->sectors.counts[EKV_SECTOR_EMPTIED];
+    int error = EKV_NOT_FOUND;
+    if (available <= low && emptied > 0) {
+        *more = true;
+        return ekv_publish(db, 0);
+    }
+    if (available + emptied <= low + GC_AHEAD)
+        error = ekv_gc(db);
+    *more |= error == EKV_OK;
+    return error;
+}
+
+int ekv_work_step(struct ekv *db, bool *more)
+{
+    uint64_t erases = db->sectors.erases;
+    uint32_t low = floor_of(db);
+    int error = ekv_merge_step(db, more);
+    if (!error)
+        error = gc_step(db, low, more);
+    if (error == EKV_NOT_FOUND || error == EKV_FULL)
+        error = EKV_OK;
+    if (!error && db->sectors.erases == erases && db->sectors.counts[EKV_SECTOR_FREE] > 0 &&
+        db->sectors.counts[EKV_SECTOR_READY] < ekv_min(EKV_READY_TARGET, low + 1)) {
+        error = ekv_sector_prepare(&db->sectors);
+        *more = true;
+    }
+    return error == EKV_FULL ? EKV_OK : error;
+}
+
+void ekv_write_end(struct ekv *db)
+{
+    bool more;
+    if (!db->failed && ekv_work_step(db, &more) == EKV_IO)
+        db->failed = true;
+}
