@@ -78,9 +78,16 @@ void model_copy(struct model *to, const struct model *from)
     to->count = from->count;
 }
 
+struct ekv_key model_key_of(const void *bytes, size_t size, uint8_t space)
+{
+    struct ekv_key key = ekv_key(bytes, size);
+    key.space = space;
+    return key;
+}
+
 struct ekv_key model_key(const struct model_entry *entry)
 {
-    return (struct ekv_key){entry->key->bytes, entry->key->size, entry->space};
+    return model_key_of(entry->key->bytes, entry->key->size, entry->space);
 }
 
 static int compare_keys(struct ekv_key a, struct ekv_key b)
@@ -279,7 +286,7 @@ static bool same_place(const struct view *view, struct ekv_cursor *cursor, struc
         char expected[64];
         snprintf(expected, sizeof expected, "%s", key_text(model_key(want)));
         same = differ(why, "the cursor is on %s instead of %s",
-                      key_text((struct ekv_key){buffer, (uint32_t)size, cursor->space}), expected);
+                      key_text(model_key_of(buffer, size, cursor->space)), expected);
     }
     if (same && (error = ekv_cursor_entry(cursor, &entry)))
         same = differ(why, "the cursor's entry cannot be read: %s", model_result_name(error));
@@ -296,7 +303,7 @@ static bool same_walk(const struct model *model, const struct view *view, uint8_
                       struct model_why *why)
 {
     struct ekv_cursor cursor;
-    uint32_t first = model_seek(model, (struct ekv_key){"", 0, space});
+    uint32_t first = model_seek(model, model_key_of("", 0, space));
     uint32_t end = space == EKV_USER ? model_user_count(model) : model->count;
     bool same = true;
     view_open(view, &cursor, space);
@@ -348,8 +355,7 @@ static bool same_absence(const struct model *model, const struct view *view, str
     static const char *const names[] = {"", "\xff\xff", "k", "k0", "absent", "k005x"};
     for (size_t i = 0; i < 2 * sizeof names / sizeof *names; i++) {
         struct ekv_entry entry;
-        struct ekv_key key = ekv_key(names[i / 2], strlen(names[i / 2]));
-        key.space = i % 2;
+        struct ekv_key key = model_key_of(names[i / 2], strlen(names[i / 2]), i % 2);
         int error = model_find(model, key) ? EKV_NOT_FOUND : view_find(view, key, &entry);
         if (error != EKV_NOT_FOUND)
             return differ(why, "%s, which is not there: %s", key_text(key),

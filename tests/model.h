@@ -38,6 +38,7 @@ bool model_delete(struct model *model, struct ekv_key key);
 struct model_entry *model_find(const struct model *model, struct ekv_key key);
 /* The position of the first entry at or after a key. */
 uint32_t model_seek(const struct model *model, struct ekv_key key);
+struct ekv_key model_key_of(const void *bytes, size_t size, uint8_t space);
 struct ekv_key model_key(const struct model_entry *entry);
 /* Keys in EKV_USER. */
 uint32_t model_user_count(const struct model *model);

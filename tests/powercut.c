@@ -1,0 +1,259 @@
+/* The full search through power cuts, and the repetition of a single one.
+ *
+ *   powercut                                 every workload on every geometry, nested once
+ *   powercut --workload txn --stride 7 ...   a part of it
+ *   powercut <what a VIOLATION line says>    that cut alone
+ *
+ * The last line is `N cuts tried, M violations`. Exit code 1 if there was a violation.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cuts.h"
+
+struct request {
+    struct cuts_options cuts;
+    bool one_workload, one_geometry;
+    uint32_t seeds;
+    uint32_t part, parts;
+    const char *write_to;
+};
+
+static void usage(FILE *file)
+{
+    fprintf(
+        file,
+        "Usage: powercut [options]\n"
+        "Cuts the power at every flash operation of each workload, in every mode, and again at\n"
+        "every flash operation of what follows; the store must be as before or after.\n\n"
+        "  --workload NAME        one of: small txn large full snapshot work mixed (all)\n"
+        "  --sectors COUNTxSIZE   a geometry, such as 16x512 (nine of them)\n"
+        "  --unit BYTES           its write unit (1)\n"
+        "  --once                 ... which can be programmed only once (ECC)\n"
+        "  --seed N               of the workload and of what cuts leave (1)\n"
+        "  --seeds N              so many seeds, from --seed on (1)\n"
+        "  --memtable N           keys held in RAM (8)\n"
+        "  --fresh                a blank chip instead of one full of stale bytes\n"
+        "  --map                  reads in place, as from a memory-mapped chip\n"
+        "  --clock                commits carry their time\n"
+        "  --steps N              operations of a workload (200)\n"
+        "  --depth N              cuts after a cut, 0 to 2 (1)\n"
+        "  --follow N             operations after a cut (2)\n"
+        "  --stride N             only every Nth cut (1)\n"
+        "  --again-stride N       only every Nth cut after a cut (1)\n"
+        "  --at STEP:OP:MODE      this cut alone; again for the cut after it\n"
+        "  --part I/N             the I-th of N shares of the work, from 1\n"
+        "  --stop N               end after N violations (0: never)\n"
+        "  --write FILE           write the last line to FILE, too\n");
+}
+
+static void fail(const char *what, const char *text)
+{
+    fprintf(stderr, "powercut: %s: '%s' (see --help)\n", what, text);
+    exit(2);
+}
+
+static uint64_t number(const char *text)
+{
+    char *end;
+    uint64_t value = strtoull(text, &end, 0);
+    if (end == text || *end)
+        fail("this is no number", text);
+    return value;
+}
+
+static void parse_at(struct cuts_options *cuts, const char *text)
+{
+    char mode[16];
+    struct cuts_place place;
+    if (cuts->only_count == CUTS_DEPTH_MAX)
+        fail("this is one cut too many", text);
+    if (sscanf(text, "%" SCNu32 ":%" SCNu64 ":%15s", &place.step, &place.operation, mode) != 3)
+        fail("this is no STEP:OP:MODE", text);
+    place.mode = cuts_mode_of(mode);
+    if (place.mode == NOR_CUT_COUNT)
+        fail("there is no such mode", mode);
+    cuts->only[cuts->only_count++] = place;
+}
+
+static void parse_workload(struct request *request, const char *text)
+{
+    unsigned *workload = &request->cuts.world.workload;
+    request->one_workload = true;
+    for (*workload = 0; *workload < workload_count; ++*workload)
+        if (strcmp(text, workload_names[*workload]) == 0)
+            return;
+    fail("there is no such workload", text);
+}
+
+static bool parse_flag(struct request *request, const char *name)
+{
+    struct cuts_options *cuts = &request->cuts;
+    if (strcmp(name, "--once") == 0)
+        cuts->world.geometry.program_once = true;
+    else if (strcmp(name, "--fresh") == 0)
+        cuts->world.start = NOR_FRESH;
+    else if (strcmp(name, "--map") == 0)
+        cuts->world.map = true;
+    else if (strcmp(name, "--clock") == 0)
+        cuts->world.clock = true;
+    else
+        return false;
+    return true;
+}
+
+static bool parse_number(struct request *request, const char *name, const char *text)
+{
+    struct cuts_options *cuts = &request->cuts;
+    struct {
+        const char *name;
+        uint32_t *value;
+    } numbers[] = {
+        {"--unit", &cuts->world.geometry.write_unit},
+        {"--seeds", &request->seeds},
+        {"--memtable", &cuts->world.memtable_count},
+        {"--steps", &cuts->steps},
+        {"--depth", &cuts->depth},
+        {"--follow", &cuts->follow},
+        {"--stride", &cuts->stride},
+        {"--again-stride", &cuts->again_stride},
+        {"--stop", &cuts->violations_max},
+    };
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        if (strcmp(name, numbers[i].name) != 0)
+            continue;
+        *numbers[i].value = (uint32_t)number(text);
+        return true;
+    }
+    return false;
+}
+
+static void parse_value(struct request *request, const char *name, const char *text)
+{
+    struct ekv_geometry *geometry = &request->cuts.world.geometry;
+    if (strcmp(name, "--workload") == 0) {
+        parse_workload(request, text);
+    } else if (strcmp(name, "--sectors") == 0) {
+        request->one_geometry = true;
+        if (sscanf(text, "%" SCNu32 "x%" SCNu32, &geometry->sector_count, &geometry->sector_size) !=
+            2)
+            fail("this is no COUNTxSIZE", text);
+    } else if (strcmp(name, "--seed") == 0) {
+        request->cuts.world.seed = number(text);
+    } else if (strcmp(name, "--at") == 0) {
+        parse_at(&request->cuts, text);
+    } else if (strcmp(name, "--write") == 0) {
+        request->write_to = text;
+    } else if (strcmp(name, "--part") == 0) {
+        if (sscanf(text, "%" SCNu32 "/%" SCNu32, &request->part, &request->parts) != 2 ||
+            request->part < 1 || request->part > request->parts)
+            fail("this is no I/N", text);
+    } else if (!parse_number(request, name, text)) {
+        fail("there is no such option", name);
+    }
+}
+
+static void parse(struct request *request, int count, char **arguments)
+{
+    struct cuts_options *cuts = &request->cuts;
+    for (int i = 1; i < count; i++) {
+        if (strcmp(arguments[i], "--help") == 0) {
+            usage(stdout);
+            exit(0);
+        }
+        if (parse_flag(request, arguments[i]))
+            continue;
+        if (i + 1 == count)
+            fail("an option without its value, or none at all", arguments[i]);
+        parse_value(request, arguments[i], arguments[i + 1]);
+        i++;
+    }
+    if (cuts->depth >= CUTS_DEPTH_MAX || cuts->stride == 0 || cuts->again_stride == 0)
+        fail("--depth is 0 to 2, a stride at least 1", "");
+    if (request->one_geometry && ekv_geometry_check(&cuts->world.geometry) != EKV_OK)
+        fail("no store fits this geometry", "--sectors");
+    if (cuts->only_count > 0) {
+        if (!request->one_workload || !request->one_geometry)
+            fail("--at needs --workload and --sectors", "");
+        cuts->depth = cuts->only_count - 1;
+        if (cuts->only[0].step != UINT32_MAX)
+            cuts->steps = cuts->only[0].step + 1;
+    }
+}
+
+static void on_violation(const char *line)
+{
+    printf("%s\n", line);
+    fflush(stdout);
+}
+
+static void run_one(struct request *request, struct cuts_result *total)
+{
+    struct cuts_options *cuts = &request->cuts;
+    const struct ekv_geometry *geometry = &cuts->world.geometry;
+    struct cuts_result result = {0, 0, 0};
+    if (cuts->only_count == 0 || cuts->only[0].step != UINT32_MAX)
+        cuts_run(cuts, &result);
+    if (cuts->only_count == 0 || cuts->only[0].step == UINT32_MAX)
+        cuts_run_format(cuts, &result);
+    printf("%-8s %4" PRIu32 " x %4" PRIu32 ", unit %3" PRIu32 "%s, seed %" PRIu64 ": %" PRIu64
+           " flash operations, %" PRIu64 " cuts, %" PRIu64 " violations\n",
+           workload_names[cuts->world.workload], geometry->sector_count, geometry->sector_size,
+           geometry->write_unit, geometry->program_once ? " once" : "", cuts->world.seed,
+           result.operations, result.tried, result.violations);
+    fflush(stdout);
+    total->tried += result.tried;
+    total->violations += result.violations;
+}
+
+static void run_all(struct request *request, struct cuts_result *total)
+{
+    struct cuts_options *cuts = &request->cuts;
+    uint64_t first_seed = cuts->world.seed;
+    uint32_t share = 0;
+    unsigned workloads = request->one_workload ? 1 : workload_count;
+    unsigned geometries = request->one_geometry ? 1 : workload_geometry_count;
+    for (uint32_t seed = 0; seed < request->seeds; seed++) {
+        for (unsigned geometry = 0; geometry < geometries; geometry++) {
+            for (unsigned workload = 0; workload < workloads; workload++) {
+                if (share++ % request->parts != request->part - 1)
+                    continue;
+                cuts->world.seed = first_seed + seed;
+                if (!request->one_geometry)
+                    cuts->world.geometry = workload_geometries[geometry];
+                if (!request->one_workload)
+                    cuts->world.workload = workload;
+                run_one(request, total);
+                if (cuts->violations_max > 0 && total->violations >= cuts->violations_max)
+                    return;
+            }
+        }
+    }
+}
+
+int main(int count, char **arguments)
+{
+    struct request request = {.seeds = 1, .part = 1, .parts = 1};
+    struct cuts_result total = {0, 0, 0};
+    char line[100];
+    request.cuts = (struct cuts_options){
+        .steps = 200, .depth = 1, .follow = 2, .stride = 1, .again_stride = 1};
+    request.cuts.report = on_violation;
+    request.cuts.world.start = NOR_AGED;
+    request.cuts.world.seed = 1;
+    request.cuts.world.memtable_count = 8;
+    request.cuts.world.geometry.write_unit = 1;
+    parse(&request, count, arguments);
+    run_all(&request, &total);
+    snprintf(line, sizeof line, "%" PRIu64 " cuts tried, %" PRIu64 " violations", total.tried,
+             total.violations);
+    if (request.write_to) {
+        FILE *file = fopen(request.write_to, "w");
+        if (!file || fprintf(file, "%s\n", line) < 0 || fclose(file) != 0)
+            fail("this file cannot be written", request.write_to);
+    }
+    puts(line);
+    return total.violations > 0;
+}

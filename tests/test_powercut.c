@@ -1,0 +1,103 @@
+/* A quick part of the search through power cuts; all of it is `powercut` (see its --help). Each
+ * workload runs on another geometry, with every 5th cut, and every 7th of the cuts that follow.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include <cmocka.h>
+
+#include "cuts.h"
+
+static void on_violation(const char *line)
+{
+    print_error("%s\n", line);
+}
+
+static struct cuts_options quick(unsigned workload)
+{
+    struct cuts_options options = {
+        .steps = 120, .depth = 1, .follow = 2, .stride = 5, .again_stride = 7};
+    options.violations_max = 5;
+    options.report = on_violation;
+    options.world.workload = workload;
+    options.world.seed = 100 + workload;
+    options.world.memtable_count = 8;
+    options.world.start = NOR_AGED;
+    return options;
+}
+
+static void run(const struct cuts_options *options)
+{
+    struct cuts_result result = {0, 0, 0};
+    cuts_run(options, &result);
+    assert_int_equal(result.violations, 0);
+    assert_true(result.tried > result.operations); /* else the strides left nothing out of all */
+}
+
+static void every_workload_survives_a_cut_anywhere(void **state)
+{
+    (void)state;
+    for (unsigned workload = 0; workload < workload_count; workload++) {
+        struct cuts_options options = quick(workload);
+        options.world.geometry = workload_geometries[workload % workload_geometry_count];
+        run(&options);
+    }
+}
+
+static void a_mapped_flash_survives_a_cut_anywhere(void **state)
+{
+    (void)state;
+    struct cuts_options options = quick(workload_count - 1);
+    options.world.geometry = workload_geometries[1];
+    options.world.map = true;
+    options.world.clock = true;
+    run(&options);
+}
+
+static void a_blank_chip_survives_a_cut_anywhere(void **state)
+{
+    (void)state;
+    struct cuts_options options = quick(workload_count - 1);
+    options.world.geometry = workload_geometries[0];
+    options.world.start = NOR_FRESH;
+    run(&options);
+}
+
+static void two_cuts_in_a_row_of_recoveries_are_survived(void **state)
+{
+    (void)state;
+    struct cuts_options options = quick(0);
+    options.world.geometry = workload_geometries[0];
+    options.steps = 40;
+    options.depth = 2;
+    options.stride = 13;
+    run(&options);
+}
+
+static void a_cut_format_leaves_the_old_store_none_or_an_empty_one(void **state)
+{
+    (void)state;
+    for (unsigned geometry = 0; geometry < workload_geometry_count; geometry++) {
+        struct cuts_options options = quick(0);
+        struct cuts_result result = {0, 0, 0};
+        options.world.geometry = workload_geometries[geometry];
+        cuts_run_format(&options, &result);
+        assert_int_equal(result.violations, 0);
+        assert_true(result.tried > 0);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_workload_survives_a_cut_anywhere),
+        cmocka_unit_test(a_mapped_flash_survives_a_cut_anywhere),
+        cmocka_unit_test(a_blank_chip_survives_a_cut_anywhere),
+        cmocka_unit_test(two_cuts_in_a_row_of_recoveries_are_survived),
+        cmocka_unit_test(a_cut_format_leaves_the_old_store_none_or_an_empty_one),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
