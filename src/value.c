@@ -676,7 +676,7 @@ static int copied(struct ekv *db, const struct ekv_record *record, uint32_t addr
 static int move_piece(struct ekv *db, const struct ekv_found *head, const struct ekv_found *piece,
                       bool pending, uint32_t *address)
 {
-    struct way way;
+    struct way way = {.top = 0}; /* gcc does not see that way_find fills it */
     struct ekv_found node_record;
     struct ekv_write write = {.flags = piece->record.layout.type & EKV_RECORD_ASIDE};
     struct ekv_record_layout layout = piece->record.layout;
