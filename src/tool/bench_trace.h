@@ -26,7 +26,7 @@ enum trace_kind {
     TRACE_SCAN,
 };
 
-enum { TRACE_NO_KEY = UINT32_MAX };
+#define TRACE_NO_KEY UINT32_MAX
 
 struct trace_step {
     uint8_t kind;
