@@ -227,17 +227,22 @@ static int link_up(struct ekv_builder *builder, uint32_t level, struct separator
 }
 
 /* Every page that a leaf can push out must find a place before the first of them is written. */
-static int ensure_space(struct ekv_builder *builder)
+bool ekv_build_room(const struct ekv_builder *builder)
 {
-    struct ekv_index *index = builder->index;
-    struct ekv_sectors *sectors = index->log->sectors;
+    const struct ekv_index *index = builder->index;
+    const struct ekv_sectors *sectors = index->log->sectors;
     uint32_t need = builder->height_max * EKV_PAGE_SIZE;
     uint32_t room = 0;
     if (index->sector != EKV_NO_SECTOR)
         room = sectors->format.geometry.sector_size -
                ekv_min(index->offset, sectors->format.geometry.sector_size);
     uint32_t wanted = room >= need ? 0 : need / sectors->format.geometry.sector_size + 1;
-    return ekv_sectors_available(sectors) >= wanted ? EKV_OK : EKV_FULL;
+    return ekv_sectors_available(sectors) >= wanted;
+}
+
+static int ensure_space(const struct ekv_builder *builder)
+{
+    return ekv_build_room(builder) ? EKV_OK : EKV_FULL;
 }
 
 static int leaf_write(struct ekv_builder *builder)
@@ -350,6 +355,8 @@ int ekv_build_finish(struct ekv_builder *builder)
     return EKV_OK;
 }
 
+enum { FILTER_SECTORS_MAX = 60 };
+
 /* --- Filter ---------------------------------------------------------------------------------- */
 
 void ekv_build_filter_begin(struct ekv_builder *builder)
@@ -357,9 +364,8 @@ void ekv_build_filter_begin(struct ekv_builder *builder)
     const struct ekv_format *format = format_of(builder);
     uint32_t per_sector = ekv_filter_sector_blocks(format);
     uint32_t blocks = builder->run.entry_count / EKV_FILTER_KEYS + 1;
-    /* The map of a large filter is one object of at most a page. */
-    uint32_t sectors_max = (EKV_PAGE_SIZE - format->alignment) / 4;
-    blocks = ekv_min(blocks, ekv_min(per_sector * ekv_min(sectors_max, 60), UINT16_MAX));
+    /* The map of a large filter is one object within a page. */
+    blocks = ekv_min(blocks, ekv_min(per_sector * FILTER_SECTORS_MAX, UINT16_MAX));
     builder->run.filter_blocks = (uint16_t)blocks;
     builder->filter_next = 0;
     builder->filter_base = 0;

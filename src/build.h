@@ -26,6 +26,9 @@ uint32_t ekv_build_height(const struct ekv_geometry *geometry);
 /* Begins a run. `sequence`: the newest log sector an entry can point to. */
 void ekv_build_begin(struct ekv_builder *builder, uint32_t id, uint8_t level, uint32_t sequence);
 
+/* True if the pages that a few entries can fill will find a place. */
+bool ekv_build_room(const struct ekv_builder *builder);
+
 /* Adds the next entry; `record` is what it points to. Flash: every sixtieth time a page.
  * Errors: EKV_FULL (no sector for the page: nothing was added, try again when there is one). */
 EKV_MUST_CHECK int ekv_build_add(struct ekv_builder *builder, uint32_t address,

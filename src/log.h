@@ -124,4 +124,13 @@ static inline uint8_t ekv_record_space(const struct ekv_record *record)
     return record->layout.type & EKV_RECORD_ASIDE ? EKV_ASIDE : EKV_USER;
 }
 
+/* A record found: what it is, and the sequence number of its sector. */
+struct ekv_found {
+    struct ekv_record record;
+    uint32_t sequence;
+};
+
+/* Fails with EKV_CORRUPT in one place, so that one breakpoint finds every damage. */
+int ekv_corrupt(void);
+
 #endif

@@ -11,11 +11,6 @@
 
 #include "value.h"
 
-int ekv_corrupt(void)
-{
-    return EKV_CORRUPT;
-}
-
 static int found_at(struct ekv *db, uint32_t address, struct ekv_found *found)
 {
     int error = ekv_record_read(&db->log, address, &found->record);
@@ -136,4 +131,33 @@ int ekv_apply(struct ekv *db, const struct ekv_record *record, const struct ekv_
 {
     int error = ekv_apply_counts(db, record, old);
     return error ? error : ekv_point(db, record, false);
+}
+
+int ekv_entry_of(struct ekv *db, const struct ekv_found *found, struct ekv_entry *entry)
+{
+    entry->removed = ekv_record_kind(&found->record) == EKV_RECORD_DELETE;
+    int error = ekv_record_version(&db->log, &found->record, found->sequence, &entry->version);
+    if (!error)
+        error = ekv_record_time(&db->log, &found->record, &entry->time);
+    return error ? error : ekv_value_size(db, &found->record, &entry->size);
+}
+
+int ekv_read_at(struct ekv *db, struct ekv_key key, uint64_t limit, uint64_t offset, void *buffer,
+                size_t capacity, size_t *size)
+{
+    struct ekv_found found;
+    size_t copied = 0;
+    int error = ekv_lookup_live(db, key, limit, &found);
+    if (!error)
+        error = ekv_value_read(db, &found, offset, buffer, capacity, &copied);
+    if (size)
+        *size = copied;
+    return error;
+}
+
+int ekv_find_at(struct ekv *db, struct ekv_key key, uint64_t limit, struct ekv_entry *entry)
+{
+    struct ekv_found found;
+    int error = ekv_lookup_live(db, key, limit, &found);
+    return error ? error : ekv_entry_of(db, &found, entry);
 }

@@ -4,12 +4,6 @@
 
 #include "state.h"
 
-/* A record found: what it is, and the sequence number of its sector. */
-struct ekv_found {
-    struct ekv_record record;
-    uint32_t sequence;
-};
-
 /* Finds the newest record of `key` with a version of at most `limit`: a put, a head or a delete.
  * EKV_NOT_FOUND if the key never was, or its delete is gone. Flash: 5 to 15 reads. */
 EKV_MUST_CHECK int ekv_lookup(struct ekv *db, struct ekv_key key, uint64_t limit,
@@ -36,7 +30,14 @@ EKV_MUST_CHECK int ekv_apply_counts(struct ekv *db, const struct ekv_record *rec
  * before it. `moved`: the record is a copy of the current one. */
 EKV_MUST_CHECK int ekv_point(struct ekv *db, const struct ekv_record *record, bool moved);
 
-/* Fails with EKV_CORRUPT in one place, so that one breakpoint finds every damage. */
-int ekv_corrupt(void);
+/* The value or the entry of a key as of a version; EKV_NOT_FOUND also for a deleted one. */
+EKV_MUST_CHECK int ekv_read_at(struct ekv *db, struct ekv_key key, uint64_t limit, uint64_t offset,
+                               void *buffer, size_t capacity, size_t *size);
+EKV_MUST_CHECK int ekv_find_at(struct ekv *db, struct ekv_key key, uint64_t limit,
+                               struct ekv_entry *entry);
+
+/* Fills an entry from a record. */
+EKV_MUST_CHECK int ekv_entry_of(struct ekv *db, const struct ekv_found *found,
+                                struct ekv_entry *entry);
 
 #endif

@@ -260,7 +260,7 @@ static int entries_step(struct ekv *db)
     }
     for (uint32_t i = 0; i < ENTRIES_MAX && db->sectors.programs == programs; i++) {
         uint32_t number = 0;
-        if (ekv_sectors_available(&db->sectors) < 2)
+        if (!ekv_build_room(&merge->builder))
             return EKV_FULL;
         int error = smallest(db, &number);
         if (error == EKV_NOT_FOUND) {
@@ -353,6 +353,21 @@ int ekv_merge_drain(struct ekv *db)
     int error = EKV_OK;
     bool busy = true;
     while (!error && busy && ekv_merge_urgent(db))
+        error = ekv_merge_step(db, &busy);
+    return error;
+}
+
+int ekv_merge_force(struct ekv *db)
+{
+    int error = EKV_OK;
+    bool busy = true;
+    if (db->merge.phase == EKV_MERGE_IDLE) {
+        uint32_t count = db->catalog.run_count;
+        if (count < 2)
+            return EKV_NOT_FOUND;
+        begin_merge(db, count - ekv_min(count, EKV_MERGE_INPUTS_MAX), count);
+    }
+    while (!error && busy && db->merge.phase != EKV_MERGE_IDLE)
         error = ekv_merge_step(db, &busy);
     return error;
 }

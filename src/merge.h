@@ -10,6 +10,10 @@
  * Power cut: before that edit the inputs are the store's runs, after it the output is. */
 EKV_MUST_CHECK int ekv_merge_step(struct ekv *db, bool *busy);
 
+/* Merges the oldest runs, as many as go, to the end, whatever their levels: to free index sectors.
+ * EKV_NOT_FOUND: there is one run or none. */
+EKV_MUST_CHECK int ekv_merge_force(struct ekv *db);
+
 /* Steps until another flush may come. */
 EKV_MUST_CHECK int ekv_merge_drain(struct ekv *db);
 

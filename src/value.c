@@ -440,35 +440,6 @@ int ekv_value_read(struct ekv *db, const struct ekv_found *found, uint64_t offse
     return error;
 }
 
-int ekv_entry_of(struct ekv *db, const struct ekv_found *found, struct ekv_entry *entry)
-{
-    entry->removed = ekv_record_kind(&found->record) == EKV_RECORD_DELETE;
-    int error = ekv_record_version(&db->log, &found->record, found->sequence, &entry->version);
-    if (!error)
-        error = ekv_record_time(&db->log, &found->record, &entry->time);
-    return error ? error : ekv_value_size(db, &found->record, &entry->size);
-}
-
-int ekv_read_at(struct ekv *db, struct ekv_key key, uint64_t limit, uint64_t offset, void *buffer,
-                size_t capacity, size_t *size)
-{
-    struct ekv_found found;
-    size_t copied = 0;
-    int error = ekv_lookup_live(db, key, limit, &found);
-    if (!error)
-        error = ekv_value_read(db, &found, offset, buffer, capacity, &copied);
-    if (size)
-        *size = copied;
-    return error;
-}
-
-int ekv_find_at(struct ekv *db, struct ekv_key key, uint64_t limit, struct ekv_entry *entry)
-{
-    struct ekv_found found;
-    int error = ekv_lookup_live(db, key, limit, &found);
-    return error ? error : ekv_entry_of(db, &found, entry);
-}
-
 /* --- Trees: walking -------------------------------------------------------------------------- */
 
 int ekv_value_visit(struct ekv *db, const struct ekv_record *record,
@@ -673,46 +644,66 @@ static int copied(struct ekv *db, const struct ekv_record *record, uint32_t addr
     return error ? error : count_in(db, &copy, NULL);
 }
 
+/* Appends a copy of a piece as it is. */
+static int piece_copy(struct ekv *db, const struct ekv_found *piece, uint32_t *address)
+{
+    const struct ekv_record *record = &piece->record;
+    struct ekv_record_layout layout = record->layout;
+    struct ekv_write write = {.flags = layout.type & EKV_RECORD_ASIDE};
+    layout.type = ekv_record_kind(record) | write.flags;
+    int error = ekv_record_verify(&db->log, record, piece->sequence);
+    if (!error)
+        error = ekv_log_begin(&db->log, &layout, address);
+    if (!error)
+        error = copy_bytes(db, record, layout.head_size, layout.key_size + layout.value_size);
+    return error ? error : write_tail(db, &write);
+}
+
+static int found_at(struct ekv *db, uint32_t address, struct ekv_found *found)
+{
+    int error = ekv_record_read(&db->log, address, &found->record);
+    if (!error)
+        error = ekv_log_sequence(&db->log, address, &found->sequence);
+    if (!error)
+        error = ekv_record_verify(&db->log, &found->record, found->sequence);
+    return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
+}
+
+/* Copies the piece and every node above it. Nothing is counted before all copies are there: space
+ * may run out between them. */
 static int move_piece(struct ekv *db, const struct ekv_found *head, const struct ekv_found *piece,
                       bool pending, uint32_t *address)
 {
     struct way way = {.top = 0}; /* gcc does not see that way_find fills it */
-    struct ekv_found node_record;
-    struct ekv_write write = {.flags = piece->record.layout.type & EKV_RECORD_ASIDE};
-    struct ekv_record_layout layout = piece->record.layout;
-    uint32_t child;
+    struct ekv_found found;
+    uint32_t piece_address, copies[EKV_VALUE_LEVELS];
     if (ekv_record_kind(&head->record) != EKV_RECORD_HEAD)
         return EKV_NOT_FOUND;
     int error = way_find(db, &head->record, &piece->record, &way);
     if (!error)
-        error = ekv_record_verify(&db->log, &piece->record, piece->sequence);
-    if (error)
-        return error;
-    layout.type = ekv_record_kind(&piece->record) | write.flags;
-    error = ekv_log_begin(&db->log, &layout, &child);
-    if (!error)
-        error =
-            copy_bytes(db, &piece->record, layout.head_size, layout.key_size + layout.value_size);
-    if (!error)
-        error = write_tail(db, &write);
-    if (!error && !pending)
-        error = copied(db, &piece->record, child);
+        error = piece_copy(db, piece, &piece_address);
+    uint32_t child = piece_address;
     for (uint32_t level = way.bottom; !error && level <= way.top; level++) {
         struct node node;
-        error = ekv_record_read(&db->log, way.addresses[level], &node_record.record);
+        error = found_at(db, way.addresses[level], &found);
         if (!error)
-            error = ekv_log_sequence(&db->log, way.addresses[level], &node_record.sequence);
+            error = node_open(db, &found.record, &node);
         if (!error)
-            error = ekv_record_verify(&db->log, &node_record.record, node_record.sequence);
-        if (!error)
-            error = node_open(db, &node_record.record, &node);
-        if (!error)
-            error = node_copy(db, &node_record, &node, way.places[level], child, pending, address);
-        if (!error && !pending)
-            error = copied(db, &node_record.record, *address);
-        child = *address;
+            error = node_copy(db, &found, &node, way.places[level], child, pending, &copies[level]);
+        child = copies[level];
     }
-    return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
+    if (error)
+        return error;
+    *address = child;
+    if (pending)
+        return EKV_OK;
+    error = copied(db, &piece->record, piece_address);
+    for (uint32_t level = way.bottom; !error && level <= way.top; level++) {
+        error = found_at(db, way.addresses[level], &found);
+        if (!error)
+            error = copied(db, &found.record, copies[level]);
+    }
+    return error;
 }
 
 int ekv_value_move_piece(struct ekv *db, const struct ekv_found *head,

@@ -9,7 +9,7 @@
 #ifndef EKV_VALUE_H
 #define EKV_VALUE_H
 
-#include "lookup.h"
+#include "state.h"
 
 /* How a record is to be written beside its key and value. */
 struct ekv_write {
@@ -41,16 +41,6 @@ EKV_MUST_CHECK int ekv_value_size(struct ekv *db, const struct ekv_record *recor
 /* Reads and checks part of a value. `size` is what was copied. */
 EKV_MUST_CHECK int ekv_value_read(struct ekv *db, const struct ekv_found *found, uint64_t offset,
                                   void *buffer, size_t capacity, size_t *size);
-
-/* The value or the entry of a key as of a version; EKV_NOT_FOUND also for a deleted one. */
-EKV_MUST_CHECK int ekv_read_at(struct ekv *db, struct ekv_key key, uint64_t limit, uint64_t offset,
-                               void *buffer, size_t capacity, size_t *size);
-EKV_MUST_CHECK int ekv_find_at(struct ekv *db, struct ekv_key key, uint64_t limit,
-                               struct ekv_entry *entry);
-
-/* Fills an entry from a record. */
-EKV_MUST_CHECK int ekv_entry_of(struct ekv *db, const struct ekv_found *found,
-                                struct ekv_entry *entry);
 
 /* Calls `visit` with every record of a value: the record itself and those of its tree. */
 EKV_MUST_CHECK int ekv_value_visit(struct ekv *db, const struct ekv_record *record,

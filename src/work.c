@@ -56,23 +56,22 @@ static uint32_t sectors_for(const struct ekv *db, uint64_t size)
     return (uint32_t)((size - room) / (body_size(db) - EKV_PAGE_SIZE)) + 1;
 }
 
+/* Moves the replay position past log sectors, so that they can be collected. */
+static int flush_now(struct ekv *db)
+{
+    int error = ekv_merge_drain(db);
+    return error ? error : ekv_flush(db);
+}
+
 /* What else can give sectors: the manifest frees emptied ones, a flush moves the replay position
  * past log sectors, a merge frees the runs it replaces. EKV_NOT_FOUND: nothing else can. */
 static int find_more(struct ekv *db)
 {
-    bool busy = true;
-    int error = EKV_OK;
     if (db->sectors.counts[EKV_SECTOR_EMPTIED] > 0)
         return ekv_publish(db, 0);
-    if (db->catalog.replay_sequence < db->log.sequence) {
-        error = ekv_merge_drain(db);
-        return error ? error : ekv_flush(db);
-    }
-    if (db->merge.phase == EKV_MERGE_IDLE)
-        return EKV_NOT_FOUND;
-    while (!error && busy && db->merge.phase != EKV_MERGE_IDLE)
-        error = ekv_merge_step(db, &busy);
-    return error;
+    if (db->catalog.replay_sequence < db->log.sequence)
+        return flush_now(db);
+    return ekv_merge_force(db);
 }
 
 static int make_room(struct ekv *db, uint64_t size, uint32_t floor)
@@ -145,6 +144,11 @@ static int gc_step(struct ekv *db, uint32_t low, bool *more)
     }
     if (available + emptied <= low + GC_AHEAD)
         error = ekv_gc(db);
+    /* The head is young now and has room for what is live in the sectors behind it; later it might
+     * not have. */
+    if (error == EKV_NOT_FOUND && available + emptied <= low &&
+        db->catalog.replay_sequence < db->log.sequence)
+        error = flush_now(db);
     *more |= error == EKV_OK;
     return error;
 }
