@@ -5,6 +5,7 @@
  */
 #include <string.h>
 
+#include "lookup.h"
 #include "value.h"
 
 struct check {

@@ -9,6 +9,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "lookup.h"
 #include "value.h"
 
 enum { PREFIX = 15, SOURCES_MAX = EKV_RUN_COUNT_MAX + 2 };
