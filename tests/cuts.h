@@ -2,9 +2,11 @@
  * operation of what follows the cut.
  *
  * After each cut the store is mounted twice and must both times hold what was committed, with or
- * without the operation that was cut, the same both times; check must find nothing and the mounts
- * must not write. Then the workload goes on from there for some steps, which must give what the
- * model gives; with `depth` > 0 those steps are cut at each of their flash operations, too.
+ * without the operation that was cut, the same both times unless the flash is unstable; during one
+ * mount every read must tell of the same state. Check must find nothing and the mounts must not
+ * write. Then the workload goes on from there for some steps, which must give what the model gives,
+ * also at a mount after them; with `depth` > 0 those steps are cut at each of their flash
+ * operations, too.
  */
 #ifndef EKV_TESTS_CUTS_H
 #define EKV_TESTS_CUTS_H
@@ -29,6 +31,7 @@ struct cuts_options {
     uint32_t again_stride; /* the same of the levels below */
     uint32_t only_count;   /* > 0: only the cut at these places, one for each level */
     struct cuts_place only[CUTS_DEPTH_MAX];
+    uint32_t skip;                    /* modes to leave out, a bit each */
     uint32_t violations_max;          /* stop after so many; 0: never */
     void (*report)(const char *line); /* told of each violation, with what repeats it */
 };

@@ -44,6 +44,8 @@ static void usage(FILE *file)
         "  --stride N             only every Nth cut (1)\n"
         "  --again-stride N       only every Nth cut after a cut (1)\n"
         "  --at STEP:OP:MODE      this cut alone; again for the cut after it\n"
+        "  --skip MODE            leave out a mode: invisible bytes bits garbled unstable "
+        "complete\n"
         "  --part I/N             the I-th of N shares of the work, from 1\n"
         "  --stop N               end after N violations (0: never)\n"
         "  --write FILE           write the last line to FILE, too\n");
@@ -144,6 +146,10 @@ static void parse_value(struct request *request, const char *name, const char *t
         request->cuts.world.seed = number(text);
     } else if (strcmp(name, "--at") == 0) {
         parse_at(&request->cuts, text);
+    } else if (strcmp(name, "--skip") == 0) {
+        if (cuts_mode_of(text) == NOR_CUT_COUNT)
+            fail("there is no such mode", text);
+        request->cuts.skip |= 1u << cuts_mode_of(text);
     } else if (strcmp(name, "--write") == 0) {
         request->write_to = text;
     } else if (strcmp(name, "--part") == 0) {

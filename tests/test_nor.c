@@ -231,6 +231,9 @@ static void a_cut_program_leaves_each_kind_of_rest(void **state)
         for (uint32_t i = 1; i < READS; i++)
             unstable += memcmp(seen, seen + i * SIZE, SIZE) != 0;
     }
+    assert_true(nor_is_unstable(&nor));
+    assert_int_equal(erase(1), 0);
+    assert_false(nor_is_unstable(&nor));
     assert_true(prefixes > SEEDS / 2);
     assert_true(bits > SEEDS / 2);
     assert_true(garbled > SEEDS);

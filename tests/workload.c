@@ -90,7 +90,7 @@ static int flash_program(void *context, uint32_t address, const void *data, uint
 static int flash_erase(void *context, uint32_t sector)
 {
     struct world *world = context;
-    if (world->live.write_locks > 0)
+    if (world->options.check_locks && world->live.write_locks > 0)
         violated(world, "an erase while the write lock is held: readers would wait for it");
     return world->nor.flash.driver->erase(&world->nor, sector);
 }
@@ -99,7 +99,7 @@ static int flash_sync(void *context, bool barrier_only)
 {
     struct world *world = context;
     (void)barrier_only;
-    if (world->live.write_locks > 0)
+    if (world->options.check_locks && world->live.write_locks > 0)
         violated(world, "a sync while the write lock is held: readers would wait for it");
     return world->nor.now.powered ? 0 : -1;
 }
@@ -176,6 +176,8 @@ void world_init(struct world *world, const struct world_options *options)
     world->arena_size = world->store_size + WORLD_TXNS * 2 * TXN_MAX_COUNT * EKV_TXN_ENTRY_SIZE;
     world->arena = get_memory(world->arena_size);
     world->value = get_memory(VALUE_MAX);
+    world->format_size = ekv_memory_size(&options->geometry, NULL);
+    world->format_memory = get_memory(world->format_size);
 }
 
 void world_forget_handles(struct world *world)
@@ -201,14 +203,14 @@ void world_free(struct world *world)
     nor_free(&world->nor);
     free(world->arena);
     free(world->value);
+    free(world->format_memory);
 }
 
 int world_format(struct world *world)
 {
     struct ekv_format_options options = {.store_id = world->options.seed, .label = "workload"};
     options.blank = world->options.start == NOR_FRESH;
-    memset(world->arena, 0xa5, world->store_size);
-    return ekv_format(&world->flash, &options, world->arena, world->store_size);
+    return ekv_format(&world->flash, &options, world->format_memory, world->format_size);
 }
 
 /* The memory holds rubbish, and nothing of an earlier mount. */
@@ -727,7 +729,7 @@ void world_describe(const struct operation *operation, char *text, size_t size)
     char key[24] = "";
     if (operation->kind <= OPERATION_TXN_DELETE && operation->kind != OPERATION_TXN_BEGIN)
         snprintf(key, sizeof key, " %u:%.*s", operation->space,
-                 (int)(operation->key_size < 10 ? operation->key_size : 10),
+                 (int)(operation->key_size < 5 ? operation->key_size : 5),
                  (const char *)operation->key);
     snprintf(text, size, "%s%s (%u bytes, slot %u)", names[operation->kind], key,
              (unsigned)operation->value_size, operation->slot);

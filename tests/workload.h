@@ -57,8 +57,9 @@ struct world_options {
     uint64_t seed;
     uint32_t memtable_count;
     enum nor_start start;
-    bool map;   /* reads in place */
-    bool clock; /* commits carry a time */
+    bool map;         /* reads in place */
+    bool clock;       /* commits carry a time */
+    bool check_locks; /* an erase or sync under the write lock is a violation */
 };
 
 /* What executing changes beside flash and memory; copied by snapshots. */
@@ -95,6 +96,8 @@ struct world {
     struct world_models models;
     uint8_t *arena; /* the store's memory, then that of the transactions */
     size_t arena_size, store_size;
+    void *format_memory; /* a format needs what a mount without options does */
+    size_t format_size;
     uint8_t *value; /* of the operation that is executed */
 };
 

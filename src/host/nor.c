@@ -404,6 +404,16 @@ void nor_power_on(struct nor *nor)
     }
 }
 
+bool nor_is_unstable(const struct nor *nor)
+{
+    uint32_t size = nor->flash.geometry.sector_size;
+    for (uint32_t sector = 0; sector < nor->flash.geometry.sector_count; sector++)
+        if ((nor->sector_states[sector] & SECTOR_UNSTABLE) &&
+            memcmp(nor->bytes + sector * size, nor->others + sector * size, size) != 0)
+            return true;
+    return false;
+}
+
 void nor_fail(struct nor *nor, struct nor_failure failure)
 {
     if (nor->now.failure_count == NOR_FAILURE_COUNT)

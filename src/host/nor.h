@@ -120,6 +120,9 @@ void nor_cut_at(struct nor *nor, uint64_t operation, enum nor_cut mode);
  * sector is erased. */
 void nor_power_on(struct nor *nor);
 
+/* Whether a bit that is unstable is left anywhere. */
+bool nor_is_unstable(const struct nor *nor);
+
 /* Adds a failure; at most NOR_FAILURE_COUNT at a time. */
 void nor_fail(struct nor *nor, struct nor_failure failure);
 void nor_fail_none(struct nor *nor);
