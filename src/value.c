@@ -676,7 +676,7 @@ static int move_piece(struct ekv *db, const struct ekv_found *head, const struct
 {
     struct way way = {.top = 0}; /* gcc does not see that way_find fills it */
     struct ekv_found found;
-    uint32_t piece_address, copies[EKV_VALUE_LEVELS];
+    uint32_t piece_address = 0, copies[EKV_VALUE_LEVELS];
     if (ekv_record_kind(&head->record) != EKV_RECORD_HEAD)
         return EKV_NOT_FOUND;
     int error = way_find(db, &head->record, &piece->record, &way);
