@@ -353,8 +353,11 @@ static bool format(struct replay *replay)
     struct ekv_format_options options = {.store_id = STORE_ID,
                                          .blank = !replay->result->options.aged};
     add_phase(replay, "format");
-    int error =
-        ekv_format(&replay->nor.flash, &options, replay->memory, replay->result->memory_size);
+    /* A chip is formatted in the factory, with the memory that the geometry asks for. */
+    size_t size = ekv_memory_size(&replay->nor.flash.geometry, NULL);
+    void *memory = allocate(size);
+    int error = ekv_format(&replay->nor.flash, &options, memory, size);
+    free(memory);
     if (error)
         return fail(replay, "format", NULL, error);
     if (!mount(replay))

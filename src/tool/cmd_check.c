@@ -65,15 +65,18 @@ static int check(struct tool *tool)
     struct store store;
     struct report report = {tool, 0};
     int error = store_open(tool, &store, false);
-    if (!error)
-        error = store_mount(tool, &store);
+    if (error)
+        return FSCK_FAILED;
+    error = store_mount(&store);
     if (error == EKV_CORRUPT) {
         print_finding(&report, &(struct ekv_finding){"mount", 0, "the store cannot be mounted"});
         print_verdict(tool, NULL, &report);
         return FSCK_ERRORS;
     }
-    if (error)
+    if (error) {
+        store_explain(tool, &store, error);
         return FSCK_FAILED;
+    }
     error = ekv_check(store.db, print_finding, &report);
     if (error == EKV_CORRUPT && report.count == 0) /* an error is an error, told or not */
         print_finding(&report, &(struct ekv_finding){"corrupt", 0, "the store is damaged"});

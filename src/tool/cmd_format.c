@@ -181,22 +181,20 @@ static int open_existing(struct tool *tool, struct format_job *job, struct image
     struct image_window window = store_window(tool);
     window.size = job->size;
     window.loose = false;
+    struct stat status;
+    if (!tool->offset_given && job->size && stat(tool->image, &status) == 0 &&
+        S_ISREG(status.st_mode) && (uint64_t)status.st_size != job->size) {
+        message(tool, "%s has %llu bytes: leave out --size, or remove it first", tool->image,
+                (unsigned long long)status.st_size);
+        return EKV_INVALID;
+    }
     int error = image_open(image, tool->image, IMAGE_READ_WRITE, &window);
     if (error) {
         message(tool, "%s", image->error);
         return error;
     }
-    uint32_t size = ekv_flash_size(&image->flash);
-    if (!tool->offset_given) { /* then the store is the file */
-        struct stat status;
-        if (job->size && stat(tool->image, &status) == 0 && (uint64_t)status.st_size != job->size) {
-            message(tool, "%s has %llu bytes: leave out --size, or remove it first", tool->image,
-                    (unsigned long long)status.st_size);
-            error = EKV_INVALID;
-        }
-    }
-    job->size = size;
-    if (!error && (!check_geometry(tool, job) || !may_overwrite(tool, job, image)))
+    job->size = ekv_flash_size(&image->flash);
+    if (!check_geometry(tool, job) || !may_overwrite(tool, job, image))
         error = EKV_INVALID;
     if (error)
         image_close(image);

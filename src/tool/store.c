@@ -29,10 +29,24 @@ struct image_window store_window(const struct tool *tool)
     return (struct image_window){.offset = tool->offset, .size = 0, .loose = tool->offset_given};
 }
 
-/* Says why there is no store to be found, with what the first sector tells about it. */
-static void explain(struct tool *tool, const struct store *store, int error)
+/* The first sector tells how large the store should be. */
+static void explain_size(struct tool *tool, const struct image *image)
 {
     struct ekv_stamp_a stamp;
+    if (image->flash.map && ekv_stamp_a_decode(image->flash.map, &stamp) == EKV_OK)
+        message(tool,
+                "%s is truncated: its store takes %llu bytes, but only %u are there; restore the "
+                "whole file",
+                tool->image,
+                (unsigned long long)stamp.geometry.sector_size * stamp.geometry.sector_count,
+                image->size);
+    else
+        message(tool, "%s holds a store that is larger than the file: restore the whole file",
+                tool->image);
+}
+
+void store_explain(struct tool *tool, const struct store *store, int error)
+{
     const struct image *image = &store->image;
     switch (error) {
     case EKV_NO_STORE:
@@ -48,16 +62,7 @@ static void explain(struct tool *tool, const struct store *store, int error)
                 tool->image, EKV_FORMAT_VERSION);
         return;
     case EKV_GEOMETRY:
-        if (ekv_stamp_a_decode(image->flash.map, &stamp) == EKV_OK)
-            message(tool,
-                    "%s is truncated: its store takes %llu bytes, but only %u are there; restore "
-                    "the whole file",
-                    tool->image,
-                    (unsigned long long)stamp.geometry.sector_size * stamp.geometry.sector_count,
-                    image->size);
-        else
-            message(tool, "%s holds a store that is larger than the file: restore the whole file",
-                    tool->image);
+        explain_size(tool, image);
         return;
     default:
         message(tool, "%s: %s", tool->image, image->error[0] ? image->error : result_text(error));
@@ -80,7 +85,7 @@ int store_open(struct tool *tool, struct store *store, bool write)
     }
     error = ekv_probe(&store->image.flash);
     if (error) {
-        explain(tool, store, error);
+        store_explain(tool, store, error);
         image_close(&store->image);
         return error;
     }
@@ -92,14 +97,13 @@ int store_open(struct tool *tool, struct store *store, bool write)
     return error;
 }
 
-int store_mount(struct tool *tool, struct store *store)
+int store_mount(struct store *store)
 {
     struct ekv_mount_options options = {.read_only = store->image.read_only, .now = now};
     size_t size = ekv_memory_size(&store->image.flash.geometry, &options);
     store->memory = allocate(size);
     int error = ekv_mount(&store->db, &store->image.flash, &options, store->memory, size);
     if (error) {
-        explain(tool, store, error);
         image_close(&store->image);
         free(store->memory);
     }
@@ -109,7 +113,12 @@ int store_mount(struct tool *tool, struct store *store)
 int store_open_mounted(struct tool *tool, struct store *store, bool write)
 {
     int error = store_open(tool, store, write);
-    return error ? error : store_mount(tool, store);
+    if (error)
+        return error;
+    error = store_mount(store);
+    if (error)
+        store_explain(tool, store, error);
+    return error;
 }
 
 int store_close(struct tool *tool, struct store *store)

@@ -15,10 +15,13 @@ struct store {
  * Reading works also while the image is mounted by somebody, as a view of one moment. */
 EKV_MUST_CHECK int store_open(struct tool *tool, struct store *store, bool write);
 
-/* Mounts what store_open found; on failure the store is closed. */
-EKV_MUST_CHECK int store_mount(struct tool *tool, struct store *store);
+/* Mounts what store_open found; on failure the store is closed, and nothing is said yet. */
+EKV_MUST_CHECK int store_mount(struct store *store);
 
-/* Both at once. */
+/* Says why store_mount failed. */
+void store_explain(struct tool *tool, const struct store *store, int error);
+
+/* All of it. */
 EKV_MUST_CHECK int store_open_mounted(struct tool *tool, struct store *store, bool write);
 
 /* Unmounts and closes. Says what is wrong when what was written may not have come through. */
