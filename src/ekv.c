@@ -398,7 +398,7 @@ void ekv_stat(struct ekv *db, struct ekv_stat *stat)
         .key_size_max = ekv_format_key_size_max(&sectors->format),
         .keys = db->catalog.keys,
         .live_size = db->catalog.live_size,
-        .capacity_size = ekv_capacity(db),
+        .capacity_size = db->catalog.live_size + ekv_space(db),
         .record_overhead = 16 + 2u * sectors->format.pointer_size,
         .version = db->last_version,
         .sectors_log = sectors->counts[EKV_SECTOR_LOG],

@@ -13,6 +13,8 @@ uint32_t ekv_format_run_count_max(uint32_t sector_count)
         return 6;
     if (sector_count <= 16)
         return 12;
+    if (sector_count <= 64)
+        return 16;
     return sector_count <= 256 ? 24 : 30;
 }
 

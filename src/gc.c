@@ -13,7 +13,7 @@
 #include "merge.h"
 #include "value.h"
 
-enum { COLD_EVERY = 8, COLD_SPREAD = 64, WORTH_MAX = EKV_LIVE_MAX - 8 };
+enum { COLD_EVERY = 8, COLD_SPREAD = 64, WORTH_MAX = EKV_LIVE_MAX * 9 / 10 };
 
 /* --- Moving records -------------------------------------------------------------------------- */
 
@@ -270,12 +270,25 @@ static int move_all(struct ekv *db, uint32_t sector, uint32_t sequence)
     return EKV_OK;
 }
 
+/* True if the log can take what is live in a sector: a copy is up to a fifth larger, since it
+ * carries its version. A collection that stops half-way would have used up space for nothing. */
+static bool has_room(const struct ekv *db, uint32_t victim)
+{
+    uint32_t body = ekv_format_record_size_max(ekv_format_of(db));
+    uint64_t live = (uint64_t)db->sectors.lives[victim] * body / EKV_LIVE_MAX;
+    uint64_t room =
+        ekv_log_room(&db->log) + (uint64_t)ekv_sectors_available(&db->sectors) * body * 9 / 10;
+    return live + live / 5 + EKV_PAGE_SIZE / 4 <= room;
+}
+
 int ekv_gc(struct ekv *db)
 {
     uint32_t victim, sequence;
     int error = choose_cold(db, &victim, &sequence);
     if (error)
         error = choose(db, &victim, &sequence);
+    if (!error && !has_room(db, victim))
+        return EKV_FULL;
     if (!error)
         error = move_all(db, victim, sequence);
     if (error)

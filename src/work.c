@@ -17,23 +17,28 @@ static uint32_t body_size(const struct ekv *db)
     return ekv_format_record_size_max(format);
 }
 
-/* Sectors that stay available after a write. */
+/* Sectors that stay available after a write: for the log sector that a collection fills, for the
+ * pages of a flush that it causes, and for a merge that must make room for that flush. */
 static uint32_t floor_of(const struct ekv *db)
 {
     uint32_t count = ekv_format_of(db)->geometry.sector_count;
-    if (count <= 12)
+    if (count <= 10)
         return 1;
-    return count <= 32 ? 2 : 2 + ekv_flush_sectors(db);
+    if (count <= 16)
+        return 2;
+    return 2 + ekv_flush_sectors(db);
 }
 
-/* Index sectors that so many keys can need: the bottom run twice while it is merged, and the runs
- * above it. */
+/* Index sectors that so many keys can need: the bottom run twice while it is merged, the runs above
+ * it, what a run takes beside its entries, and sectors that are not full. */
 static uint32_t index_sectors(const struct ekv *db, uint64_t keys)
 {
+    enum { RUN_OVERHEAD = 160 };
+    uint32_t count = ekv_format_of(db)->geometry.sector_count;
     uint64_t entry = ekv_format_of(db)->pointer_size + 2;
     uint64_t above = 4 * (uint64_t)db->memtable.capacity;
-    uint64_t bytes = (2 * keys + above) * entry;
-    return (uint32_t)(bytes / body_size(db)) + 1;
+    uint64_t bytes = (2 * keys + above) * entry + db->catalog.run_capacity / 2 * RUN_OVERHEAD;
+    return (uint32_t)(bytes / body_size(db)) + (count <= 16 ? 1 : 2);
 }
 
 uint64_t ekv_capacity(const struct ekv *db)
@@ -46,6 +51,15 @@ uint64_t ekv_capacity(const struct ekv *db)
         return body_size(db) / 2;
     uint64_t sectors = format->geometry.sector_count - taken;
     return sectors * body_size(db) * 23 / 25; /* 92 % */
+}
+
+uint64_t ekv_space(const struct ekv *db)
+{
+    /* Copies that gc makes carry their version. */
+    uint64_t keys = (uint64_t)db->catalog.keys + db->catalog.keys_aside;
+    uint64_t live = db->catalog.live_size + keys * EKV_RECORD_VERSION_SIZE;
+    uint64_t capacity = ekv_capacity(db);
+    return live < capacity ? capacity - live : 0;
 }
 
 static uint32_t sectors_for(const struct ekv *db, uint64_t size)
@@ -83,7 +97,8 @@ static int make_room(struct ekv *db, uint64_t size, uint32_t floor)
         if (available >= need)
             return EKV_OK;
         int error = EKV_NOT_FOUND;
-        if (available + db->sectors.counts[EKV_SECTOR_EMPTIED] < need)
+        uint32_t emptied = db->sectors.counts[EKV_SECTOR_EMPTIED];
+        if (available + emptied < need && (available > 1 || emptied == 0))
             error = ekv_gc(db);
         if (error == EKV_NOT_FOUND || error == EKV_FULL)
             error = find_more(db);
@@ -120,15 +135,12 @@ int ekv_write_begin(struct ekv *db, uint64_t size, uint64_t growth, uint32_t slo
     int error = reopen(db);
     if (error)
         return error;
-    if (growth > 0 && db->catalog.live_size + db->reserved_size + growth > ekv_capacity(db))
+    if (growth > 0 && db->reserved_size + growth > ekv_space(db))
         return EKV_FULL;
     uint32_t floor = floor_of(db);
-    error = make_room(db, size, growth > 0 ? floor : (floor + 1) / 2);
-    if (!error && flush_due(db, slots)) {
-        error = ekv_merge_drain(db);
-        if (!error)
-            error = ekv_flush(db);
-    }
+    error = make_room(db, size, growth > 0 ? floor : ekv_max(1, floor - 1));
+    if (!error && flush_due(db, slots))
+        error = flush_now(db);
     return error;
 }
 

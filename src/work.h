@@ -8,6 +8,9 @@
 /* Bytes of live records that the log can hold. */
 uint64_t ekv_capacity(const struct ekv *db);
 
+/* Bytes of records that can still be written. */
+uint64_t ekv_space(const struct ekv *db);
+
 /* Makes the store ready for a write of up to `size` bytes of log and `slots` keys: recovers after a
  * power cut, reopens after a clean close, checks that the live data will fit (`growth` bytes more;
  * 0 for what only frees), collects until there are sectors, flushes a full memtable.
