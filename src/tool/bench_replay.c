@@ -19,6 +19,7 @@ struct replay {
     const struct trace *trace;
     struct replay_result *result;
     struct nor nor;
+    struct bench_flash flash;
     struct ekv_mount_options mount;
     struct ekv *db;
     void *memory;
@@ -69,24 +70,6 @@ static void add_time(struct replay_phase *at, uint64_t time)
         at->times = allocate_again(at->times, at->time_capacity * sizeof *at->times);
     }
     at->times[at->time_count++] = time;
-}
-
-static struct nor_counts counts_between(const struct nor_counts *from, const struct nor_counts *to)
-{
-    return (struct nor_counts){
-        to->reads - from->reads,       to->read_size - from->read_size,
-        to->programs - from->programs, to->programmed_size - from->programmed_size,
-        to->erases - from->erases,     to->time - from->time};
-}
-
-static void add_counts(struct nor_counts *sum, const struct nor_counts *more)
-{
-    sum->reads += more->reads;
-    sum->read_size += more->read_size;
-    sum->programs += more->programs;
-    sum->programmed_size += more->programmed_size;
-    sum->erases += more->erases;
-    sum->time += more->time;
 }
 
 static void note_use(struct replay *replay)
@@ -190,7 +173,7 @@ static bool commit(struct replay *replay)
 
 static bool mount(struct replay *replay)
 {
-    int error = ekv_mount(&replay->db, &replay->nor.flash, &replay->mount, replay->memory,
+    int error = ekv_mount(&replay->db, &replay->flash.flash, &replay->mount, replay->memory,
                           replay->result->memory_size);
     return error ? fail(replay, "mount", NULL, error) : true;
 }
@@ -285,8 +268,8 @@ static bool perform_all(struct replay *replay)
         replay->line = step->line;
         if (!perform(replay, step))
             return false;
-        struct nor_counts cost = counts_between(&before, &replay->nor.now.counts);
-        add_counts(&phase(replay)->counts, &cost);
+        struct nor_counts cost = bench_counts_between(&before, &replay->nor.now.counts);
+        bench_counts_add(&phase(replay)->counts, &cost);
         txn_time = was_in_txn || replay->in_txn ? txn_time + cost.time : 0;
         if (was_in_txn && !replay->in_txn) {
             add_time(phase(replay), txn_time);
@@ -334,10 +317,11 @@ static bool choose_memory(struct replay *replay, const struct ekv_geometry *geom
         return false;
     }
     if (options->memory_size && (size > options->memory_size || !replay->mount.memtable_count)) {
+        struct ekv_mount_options smallest = {.memtable_count = 1};
         message(replay->tool,
                 "%llu bytes of memory are not enough for this flash: it needs %zu "
                 "bytes at least",
-                (unsigned long long)options->memory_size, size);
+                (unsigned long long)options->memory_size, ekv_memory_size(geometry, &smallest));
         return false;
     }
     replay->result->memory_size = options->memory_size > size ? (size_t)options->memory_size : size;
@@ -356,7 +340,7 @@ static bool format(struct replay *replay)
     /* A chip is formatted in the factory, with the memory that the geometry asks for. */
     size_t size = ekv_memory_size(&replay->nor.flash.geometry, NULL);
     void *memory = allocate(size);
-    int error = ekv_format(&replay->nor.flash, &options, memory, size);
+    int error = ekv_format(&replay->flash.flash, &options, memory, size);
     free(memory);
     if (error)
         return fail(replay, "format", NULL, error);
@@ -395,6 +379,7 @@ static bool run(struct replay *replay)
     if (error)
         return fail(replay, "unmount", NULL, error);
     note_wear(replay);
+    memcpy(replay->result->areas, replay->flash.tally, sizeof replay->result->areas);
     for (uint32_t i = 0; i < replay->result->phase_count; i++) {
         struct replay_phase *at = &replay->result->phases[i];
         if (at->time_count > 0)
@@ -419,6 +404,7 @@ bool replay_run(const struct tool *tool, const struct trace *trace,
         free(replay.txn_memory);
         return false;
     }
+    bench_flash_init(&replay.flash, &replay.nor, STORE_ID);
     replay.nor.illegal = illegal;
     replay.nor.illegal_context = &replay;
     replay.value = allocate((size_t)trace->value_size_max + 1);
@@ -427,6 +413,7 @@ bool replay_run(const struct tool *tool, const struct trace *trace,
     model_init(&replay.model, trace, options->aged ? 0 : options->flash_size);
     bool good = run(&replay);
     model_free(&replay.model);
+    bench_flash_free(&replay.flash);
     nor_free(&replay.nor);
     free(replay.value);
     free(replay.key);

@@ -2,8 +2,8 @@
 #ifndef EKV_TOOL_BENCH_REPLAY_H
 #define EKV_TOOL_BENCH_REPLAY_H
 
+#include "bench_flash.h"
 #include "bench_trace.h"
-#include "host/nor.h"
 
 /* What a phase asked of the flash. Times in nanoseconds. A transaction, a reopen and a scan are one
  * sample of `times`, and so are a put, get or del outside of a transaction; `ops` counts the puts,
@@ -42,6 +42,7 @@ struct replay_result {
     uint64_t used_max; /* bytes of the sectors in use, at most */
     uint64_t live_max; /* bytes of live records, at most */
     uint64_t flushes, merges, collections;
+    struct nor_counts areas[BENCH_AREA_COUNT]; /* of the whole run, and of its last unmount */
 };
 
 /* Replays; says what went wrong when an operation failed or gave a wrong answer. Free the result in

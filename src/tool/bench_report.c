@@ -78,6 +78,18 @@ static void print_row(const struct replay_phase *phase, bool whole)
     putchar('\n');
 }
 
+static void print_areas(const struct replay_result *result)
+{
+    for (int area = 0; area < BENCH_AREA_COUNT; area++) {
+        const struct nor_counts *counts = &result->areas[area];
+        printf("  %-13s %7s %12.3f %6s %9llu %12llu %8llu %11llu %6llu\n",
+               bench_area_name((enum bench_area)area), "", milliseconds(counts->time), "",
+               (unsigned long long)counts->reads, (unsigned long long)counts->read_size,
+               (unsigned long long)counts->programs, (unsigned long long)counts->programmed_size,
+               (unsigned long long)counts->erases);
+    }
+}
+
 void replay_print_table(struct replay_result *result)
 {
     struct replay_phase sum = sum_up(result);
@@ -94,6 +106,8 @@ void replay_print_table(struct replay_result *result)
     for (uint32_t i = 0; i < result->phase_count; i++)
         print_row(&result->phases[i], false);
     print_row(&sum, true);
+    printf("of which\n");
+    print_areas(result);
     printf("\nlower bound %.3f s, taken %.3f s: %.3f times as long; worst operation %.3f ms\n"
            "wear %u erases of a sector at most, %.2f on average\n"
            "memory %zu bytes with a memtable of %u keys\n"
@@ -108,6 +122,15 @@ void replay_print_table(struct replay_result *result)
 }
 
 /* --- JSON ------------------------------------------------------------------------------------ */
+
+static json_t *area_cost(const struct nor_counts *counts)
+{
+    return json_pack("{s:f, s:I, s:I, s:I, s:I, s:I}", "flash_ms", milliseconds(counts->time),
+                     "reads", (json_int_t)counts->reads, "read_bytes",
+                     (json_int_t)counts->read_size, "programs", (json_int_t)counts->programs,
+                     "program_bytes", (json_int_t)counts->programmed_size, "erases",
+                     (json_int_t)counts->erases);
+}
 
 static json_t *cost(const struct replay_phase *phase)
 {
@@ -167,5 +190,10 @@ void replay_print_json(struct replay_result *result)
                        (json_int_t)result->used_max, "live_max", (json_int_t)result->live_max,
                        "flushes", (json_int_t)result->flushes, "merges", (json_int_t)result->merges,
                        "collections", (json_int_t)result->collections));
+    json_t *areas = json_object();
+    for (int area = 0; area < BENCH_AREA_COUNT; area++)
+        json_object_set_new(areas, bench_area_name((enum bench_area)area),
+                            area_cost(&result->areas[area]));
+    json_object_set_new(object, "areas", areas);
     json_line(object);
 }
