@@ -9,7 +9,7 @@
 #include <assert.h>
 #include <string.h>
 
-#include "recover.h"
+#include "replay.h"
 #include "value.h"
 #include "work.h"
 
@@ -98,6 +98,7 @@ static int lay_out(struct ekv **db, const struct ekv_flash *flash, uint64_t stor
     self->catalog.run_capacity = ekv_format_run_count_max(geometry->sector_count) + 1;
     self->catalog.next_run_id = 1;
     self->manifest.sectors = &self->sectors;
+    self->manifest.copy = bytes + plan.build_pages;
     self->builder.index = self->merge.builder.index = &self->index;
     self->builder.pages = bytes + plan.build_pages;
     self->merge.builder.pages = bytes + plan.merge_pages;

@@ -173,28 +173,61 @@ int ekv_log_append_mark(struct ekv_log *log, uint8_t kind, const void *value, ui
     return error ? error : ekv_log_flush(log);
 }
 
+/* A part of the log that is read from RAM: [begin, end), the byte at `begin` being `bytes[0]`. */
+struct overlay {
+    uint32_t begin;
+    uint32_t end;
+    const uint8_t *bytes;
+};
+
+/* Where the read goes on that has come to `address`: how many bytes come from `overlay`, if it
+ * covers the address, or from before it begins. */
+static bool overlay_covers(const struct overlay *overlay, uint32_t address, uint32_t *size)
+{
+    if (address < overlay->begin) {
+        *size = ekv_min(*size, overlay->begin - address);
+        return false;
+    }
+    if (address >= overlay->end)
+        return false;
+    *size = ekv_min(*size, overlay->end - address);
+    return true;
+}
+
+static int read_overlaid(const struct ekv_log *log, const struct overlay overlays[2],
+                         uint32_t address, uint8_t *bytes, uint32_t size)
+{
+    while (size > 0) {
+        uint32_t piece = size;
+        const struct overlay *source = NULL;
+        for (uint32_t i = 0; i < 2 && !source; i++)
+            if (overlay_covers(&overlays[i], address, &piece))
+                source = &overlays[i];
+        if (source) {
+            memcpy(bytes, source->bytes + (address - source->begin), piece);
+        } else {
+            int error = ekv_flash_read(&log->sectors->flash, address, bytes, piece);
+            if (error)
+                return error;
+        }
+        address += piece;
+        bytes += piece;
+        size -= piece;
+    }
+    return EKV_OK;
+}
+
 int ekv_log_read(const struct ekv_log *log, uint32_t address, void *buffer, uint32_t size)
 {
     uint32_t head = ekv_address(&log->sectors->format, log->sector, 0);
-    uint32_t buffered = head + log->flushed, end = head + log->offset;
-    if (log->flushed == log->offset || address >= end ||
-        size <= buffered - ekv_min(address, buffered))
+    uint32_t flushed = head + log->flushed;
+    struct overlay overlays[2] = {
+        {flushed, head + log->offset, log->page + flushed % EKV_PAGE_SIZE},
+        {log->copy_address, log->copy ? log->copy_address + EKV_PAGE_SIZE : 0, log->copy},
+    };
+    if (log->flushed == log->offset && !log->copy)
         return ekv_flash_read(&log->sectors->flash, address, buffer, size);
-    uint8_t *bytes = buffer;
-    if (address < buffered) {
-        uint32_t before = buffered - address;
-        int error = ekv_flash_read(&log->sectors->flash, address, bytes, before);
-        if (error)
-            return error;
-        bytes += before;
-        address += before;
-        size -= before;
-    }
-    uint32_t inside = ekv_min(size, end - address);
-    memcpy(bytes, log->page + address % EKV_PAGE_SIZE, inside);
-    if (inside == size)
-        return EKV_OK;
-    return ekv_flash_read(&log->sectors->flash, address + inside, bytes + inside, size - inside);
+    return read_overlaid(log, overlays, address, buffer, size);
 }
 
 int ekv_log_sequence(const struct ekv_log *log, uint32_t address, uint32_t *sequence)

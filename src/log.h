@@ -19,6 +19,8 @@ struct ekv_log {
     uint32_t record_end;
     bool failed;                 /* a program failed: nothing may be appended any more */
     uint8_t page[EKV_PAGE_SIZE]; /* byte at address a lies at a % 256 */
+    uint8_t *copy;               /* NULL, or a page as mount read it: its flash may be unstable */
+    uint32_t copy_address;
 };
 
 /* A record as its first bytes tell it; `peek` holds them. */

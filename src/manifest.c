@@ -39,6 +39,11 @@ static const struct ekv_format *format_of(const struct ekv_manifest *manifest)
     return &manifest->sectors->format;
 }
 
+static uint32_t chain_max(const struct ekv_manifest *manifest)
+{
+    return format_of(manifest)->ring_count / 3;
+}
+
 /* --- The ring -------------------------------------------------------------------------------- */
 
 /* The ring sector with the largest sequence number below `limit`. */
@@ -77,8 +82,11 @@ static bool is_guarded(const struct ekv_manifest *manifest, uint32_t sequence)
     return sequence >= manifest->base && sequence <= manifest->sequence;
 }
 
-/* Erases the next ring sector that nobody needs and makes it the chain's newest. */
-static int extend(struct ekv_manifest *manifest, uint32_t sequence, uint32_t base)
+/* Erases the next ring sector that nobody needs and makes it the chain's newest; `base`
+ * EKV_NO_SECTOR begins a new chain with it. After a power cut (`suspect`) a sector of the ring may
+ * hold a stamp that reads well only sometimes, with the number that would come next: so each sector
+ * of the ring then counts on from a number of its own. */
+static int extend(struct ekv_manifest *manifest, uint32_t sequence, uint32_t base, bool suspect)
 {
     uint32_t count = format_of(manifest)->ring_count;
     for (uint32_t i = 1; i <= count; i++) {
@@ -91,8 +99,10 @@ static int extend(struct ekv_manifest *manifest, uint32_t sequence, uint32_t bas
             return error;
         if (!error && stamp.kind == EKV_KIND_MANIFEST && is_guarded(manifest, stamp.sequence))
             continue;
+        uint32_t number = suspect ? sequence + 1 + sector * (chain_max(manifest) + 1) : sequence;
+        uint32_t begin = base == EKV_NO_SECTOR ? number : base;
         stamp = (struct ekv_stamp_b){
-            .kind = EKV_KIND_MANIFEST, .sequence = sequence, .next = base, .virgin = EKV_NO_SECTOR};
+            .kind = EKV_KIND_MANIFEST, .sequence = number, .next = begin, .virgin = EKV_NO_SECTOR};
         error = ekv_sector_erase(manifest->sectors, sector);
         if (!error)
             error = ekv_sector_stamp(manifest->sectors, sector, &stamp);
@@ -103,8 +113,8 @@ static int extend(struct ekv_manifest *manifest, uint32_t sequence, uint32_t bas
         if (error)
             return error;
         manifest->sector = sector;
-        manifest->sequence = sequence;
-        manifest->base = base;
+        manifest->sequence = number;
+        manifest->base = begin;
         manifest->offset = format_of(manifest)->body_offset;
         return EKV_OK;
     }
@@ -112,11 +122,6 @@ static int extend(struct ekv_manifest *manifest, uint32_t sequence, uint32_t bas
 }
 
 /* --- Writing frames -------------------------------------------------------------------------- */
-
-static uint32_t chain_max(const struct ekv_manifest *manifest)
-{
-    return format_of(manifest)->ring_count / 3;
-}
 
 static int frame_begin(struct ekv_manifest *manifest)
 {
@@ -127,7 +132,7 @@ static int frame_begin(struct ekv_manifest *manifest)
     if (manifest->offset >= format->geometry.sector_size) {
         if (manifest->sequence + 1 - manifest->base >= chain_max(manifest))
             return EKV_FULL;
-        int error = extend(manifest, manifest->sequence + 1, manifest->base);
+        int error = extend(manifest, manifest->sequence + 1, manifest->base, false);
         if (error)
             return error;
     }
@@ -333,7 +338,8 @@ static int write_checkpoint(struct ekv_manifest *manifest, const struct ekv_cata
     return error;
 }
 
-int ekv_manifest_checkpoint(struct ekv_manifest *manifest, struct ekv_catalog *catalog)
+int ekv_manifest_checkpoint(struct ekv_manifest *manifest, struct ekv_catalog *catalog,
+                            bool suspect)
 {
     uint32_t old[2] = {manifest->base, manifest->sequence + 1};
     uint32_t *guard = manifest->guarded[0][0] == manifest->guarded[0][1] ? manifest->guarded[0]
@@ -341,7 +347,7 @@ int ekv_manifest_checkpoint(struct ekv_manifest *manifest, struct ekv_catalog *c
     memcpy(guard, old, sizeof old);
     int error = ekv_flash_sync(&manifest->sectors->flash, true);
     if (!error)
-        error = extend(manifest, old[1], old[1]);
+        error = extend(manifest, old[1], EKV_NO_SECTOR, suspect);
     if (!error)
         error = write_checkpoint(manifest, catalog);
     if (error) {
@@ -372,7 +378,7 @@ int ekv_manifest_commit(struct ekv_manifest *manifest, struct ekv_catalog *catal
     if (manifest->failed)
         return EKV_READ_ONLY;
     if (edit_size(manifest, catalog) > room)
-        return ekv_manifest_checkpoint(manifest, catalog);
+        return ekv_manifest_checkpoint(manifest, catalog, false);
     int error = ekv_flash_sync(&manifest->sectors->flash, true);
     if (!error)
         error = put_all(manifest, catalog, added, EKV_FRAME_EDIT);
@@ -389,7 +395,7 @@ int ekv_manifest_create(struct ekv_manifest *manifest, struct ekv_catalog *catal
     manifest->sector = format_of(manifest)->ring_count - 1;
     manifest->sequence = 0;
     manifest->base = 1;
-    int error = extend(manifest, 1, 1);
+    int error = extend(manifest, 1, 1, false);
     return error ? error : write_checkpoint(manifest, catalog);
 }
 
@@ -574,20 +580,31 @@ static int frame_apply(const struct ekv_manifest *manifest, struct ekv_catalog *
     return EKV_OK;
 }
 
-/* Applies all frames of one whole group, which ends at `end`. */
-static int group_apply(const struct ekv_manifest *manifest, struct ekv_catalog *catalog,
-                       struct reader begin, const struct reader *end, uint32_t last)
+static bool same_place(const struct reader *a, const struct reader *b)
 {
-    while (begin.sequence != end->sequence || begin.offset != end->offset) {
+    return a->sequence == b->sequence && a->offset == b->offset;
+}
+
+/* Applies all frames of one whole group, from `begin` to the last one, which was found at `last`,
+ * lies in the scratch page and is not read again: it may be unstable. Those before are proven by
+ * it. */
+static int group_apply(const struct ekv_manifest *manifest, struct ekv_catalog *catalog,
+                       struct reader begin, const struct reader *last, uint32_t last_size,
+                       uint32_t chain_end)
+{
+    uint8_t *scratch = manifest->sectors->scratch;
+    memcpy(manifest->copy, scratch, EKV_PAGE_SIZE);
+    while (!same_place(&begin, last)) {
         uint8_t type;
         uint32_t size;
-        int error = frame_next(manifest, &begin, last, &type, &size);
+        int error = frame_next(manifest, &begin, chain_end, &type, &size);
         if (!error)
             error = frame_apply(manifest, catalog, size);
         if (error)
             return error == EKV_NOT_FOUND ? EKV_CORRUPT : error;
     }
-    return EKV_OK;
+    memcpy(scratch, manifest->copy, EKV_PAGE_SIZE);
+    return frame_apply(manifest, catalog, last_size);
 }
 
 static void catalog_reset(struct ekv_manifest *manifest, struct ekv_catalog *catalog)
@@ -616,6 +633,7 @@ static int chain_read(struct ekv_manifest *manifest, struct ekv_catalog *catalog
     for (;;) {
         uint8_t type;
         uint32_t size;
+        struct reader before = ahead;
         error = frame_next(manifest, &ahead, last, &type, &size);
         if (error)
             break;
@@ -625,7 +643,7 @@ static int chain_read(struct ekv_manifest *manifest, struct ekv_catalog *catalog
         if (!(type & EKV_FRAME_FINAL))
             continue;
         if (catalog) {
-            error = group_apply(manifest, catalog, group, &ahead, last);
+            error = group_apply(manifest, catalog, group, &before, size, last);
             if (error)
                 return error;
         }

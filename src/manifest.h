@@ -35,6 +35,7 @@ struct ekv_manifest {
     uint32_t frame_size; /* of the frame in sectors->scratch, 0: none begun */
     uint32_t frame_limit;
     uint32_t guarded[2][2]; /* sequence ranges of chains that must not be overwritten yet */
+    uint8_t *copy;          /* a page: to hold a frame while others are read */
     bool failed;
 };
 
@@ -53,7 +54,7 @@ EKV_MUST_CHECK int ekv_manifest_commit(struct ekv_manifest *manifest, struct ekv
 /* Writes a checkpoint into a chain of its own. With `suspect`, what the current chain holds may be
  * unstable, so the newest proven chain is left untouched too. */
 EKV_MUST_CHECK int ekv_manifest_checkpoint(struct ekv_manifest *manifest,
-                                           struct ekv_catalog *catalog);
+                                           struct ekv_catalog *catalog, bool suspect);
 
 /* Starts the very first chain: format. */
 EKV_MUST_CHECK int ekv_manifest_create(struct ekv_manifest *manifest, struct ekv_catalog *catalog);

@@ -53,7 +53,7 @@ int ekv_publish(struct ekv *db, uint32_t added)
         return error;
     db->catalog.counted = ekv_log_position(&db->log);
     if (db->checkpoint)
-        error = ekv_manifest_checkpoint(&db->manifest, &db->catalog);
+        error = ekv_manifest_checkpoint(&db->manifest, &db->catalog, true);
     else
         error = ekv_manifest_commit(&db->manifest, &db->catalog, added);
     db->checkpoint = false;

@@ -1,12 +1,8 @@
-/* Mounting: the log since the last flush is replayed; and recovery after a power cut. */
+/* Recovery after a power cut. */
 #ifndef EKV_RECOVER_H
 #define EKV_RECOVER_H
 
 #include "gc.h"
-
-/* Reads manifest and log into a store whose memory is laid out. Writes nothing.
- * Flash: the manifest's chain, the index's inner pages, the log from the replay position on. */
-EKV_MUST_CHECK int ekv_replay(struct ekv *db);
 
 /* Makes a store writable whose last session was not closed: what may be unstable is written anew,
  * in a new log sector, and a new checkpoint leaves the old end of the log behind.

@@ -1,0 +1,389 @@
+/* Replays the log at mount: from the position in the manifest to wherever the log ends.
+ *
+ * Where it ends is decided once: a power cut may have left the last page readable now and not
+ * later. Mount writes nothing. If the last record is a close record with blank flash behind it, the
+ * next write goes on there; otherwise the store is unclean, and the first write begins with a
+ * recovery.
+ *
+ * A torn end is expected. Damage that no power cut explains (a whole record behind the torn one, in
+ * a page that cannot have been in flight) is passed over, and the store is read-only from then on.
+ */
+#include "replay.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "value.h"
+
+/* --- Sectors of runs ------------------------------------------------------------------------- */
+
+static int own_sector(void *context, uint32_t sector)
+{
+    struct ekv *db = context;
+    enum ekv_sector_state state;
+    if (sector >= ekv_format_of(db)->geometry.sector_count)
+        return ekv_corrupt();
+    state = ekv_sector_state(&db->sectors, sector);
+    if (state == EKV_SECTOR_FREE)
+        ekv_sector_set(&db->sectors, sector, EKV_SECTOR_INDEX);
+    else if (state != EKV_SECTOR_INDEX)
+        return ekv_corrupt();
+    if (db->sectors.lives[sector] == UINT8_MAX)
+        return ekv_corrupt();
+    db->sectors.lives[sector]++;
+    ekv_sector_clean(&db->sectors, sector);
+    return EKV_OK;
+}
+
+static int own_runs(struct ekv *db)
+{
+    for (uint32_t i = 0; i < db->catalog.run_count; i++) {
+        int error = ekv_run_sectors(&db->index, &db->catalog.runs[i], own_sector, db);
+        if (error)
+            return error;
+    }
+    return EKV_OK;
+}
+
+/* --- Replay ---------------------------------------------------------------------------------- */
+
+/* Makes a record of the log current, as the write that appended it did. */
+static int replay_record(struct ekv *db, const struct ekv_record *record)
+{
+    const struct ekv_format *format = ekv_format_of(db);
+    struct ekv_found old;
+    uint32_t sequence;
+    uint64_t version;
+    int found = ekv_lookup_same(db, record, &old);
+    if (found < 0)
+        return found;
+    if (db->memtable.count == db->memtable.capacity)
+        return EKV_MEMORY; /* written with a larger memtable, and not closed */
+    int error = ekv_log_sequence(&db->log, record->address, &sequence);
+    if (!error)
+        error = ekv_record_version(&db->log, record, sequence, &version);
+    if (error)
+        return error;
+    db->last_version = version > db->last_version ? version : db->last_version;
+    uint32_t offset = ekv_offset_of(format, record->address);
+    if (ekv_position(format, sequence, offset) < db->catalog.counted)
+        return ekv_point(db, record, true);
+    return ekv_apply(db, record, found == EKV_OK ? &old : NULL);
+}
+
+/* Replays the records of a transaction whose commit record is at the log's end. They lie between
+ * the first one's address and here; others (moved ones) between them are done already. */
+static int replay_transaction(struct ekv *db, const struct ekv_record *commit)
+{
+    const struct ekv_format *format = ekv_format_of(db);
+    uint8_t value[EKV_COMMIT_SIZE];
+    if (commit->layout.value_size != sizeof value)
+        return ekv_corrupt();
+    int error = ekv_record_bytes(&db->log, commit, commit->layout.head_size, value, sizeof value);
+    if (error)
+        return error;
+    uint32_t left = ekv_load32(value), address = ekv_load32(value + 4);
+    uint32_t sequence,
+        steps = format->geometry.sector_count * format->geometry.sector_size / EKV_CRC_SIZE;
+    error = ekv_log_sequence(&db->log, address, &sequence);
+    while (!error && address != commit->address && steps-- > 0) {
+        struct ekv_record record;
+        error = ekv_record_read(&db->log, address, &record);
+        if (!error)
+            error = ekv_record_verify(&db->log, &record, sequence);
+        if (error == EKV_OK) {
+            uint8_t kind = ekv_record_kind(&record);
+            bool pending = kind <= EKV_RECORD_HEAD && !(record.layout.type & EKV_RECORD_COMMITS);
+            if (pending && left-- == 0)
+                return ekv_corrupt();
+            if (pending)
+                error = replay_record(db, &record);
+            address += record.layout.size;
+            continue;
+        }
+        struct ekv_stamp_b stamp;
+        if (error == EKV_IO)
+            return error;
+        error = ekv_sector_stamp_read(&db->sectors, ekv_sector_of(format, address), &stamp);
+        if (error)
+            break;
+        address = ekv_address(format, stamp.next, format->body_offset);
+        error = ekv_log_sequence(&db->log, address, &sequence);
+    }
+    if (error == EKV_NOT_FOUND || left != 0)
+        return ekv_corrupt();
+    return error;
+}
+
+static int replay_close(struct ekv *db, const struct ekv_record *record)
+{
+    uint8_t value[EKV_CLOSE_SIZE];
+    const struct ekv_format *format = ekv_format_of(db);
+    if (record->layout.value_size != sizeof value)
+        return ekv_corrupt();
+    int error = ekv_record_bytes(&db->log, record, record->layout.head_size, value, sizeof value);
+    if (error)
+        return error;
+    uint32_t address = ekv_load32(value);
+    uint32_t sector = ekv_sector_of(format, address);
+    uint32_t virgin = (uint32_t)ekv_load(value + 4, 3);
+    db->closed = true;
+    if (virgin <= db->sectors.virgin)
+        db->sectors.virgin = virgin;
+    db->index.sector = EKV_NO_SECTOR;
+    if (sector < format->geometry.sector_count &&
+        ekv_sector_state(&db->sectors, sector) == EKV_SECTOR_INDEX) {
+        db->index.sector = sector;
+        db->index.offset = ekv_offset_of(format, address);
+    }
+    return EKV_OK;
+}
+
+static int replay_one(struct ekv *db, const struct ekv_record *record)
+{
+    db->closed = false;
+    switch (ekv_record_kind(record)) {
+    case EKV_RECORD_PUT:
+    case EKV_RECORD_HEAD:
+    case EKV_RECORD_DELETE:
+        if (!(record->layout.type & EKV_RECORD_COMMITS))
+            return EKV_OK; /* until its commit record */
+        return replay_record(db, record);
+    case EKV_RECORD_COMMIT:
+        return replay_transaction(db, record);
+    case EKV_RECORD_CLOSE:
+        return replay_close(db, record);
+    default:
+        return EKV_OK;
+    }
+}
+
+/* --- Reading what may be unstable ------------------------------------------------------------ */
+
+/* Power may have been lost while the last page of the log was programmed: it may read well now and
+ * differently later. So each page is read once, into `copy`, and everything is decided on, and
+ * later read from, that copy. A page is known to be good when a later one is not blank. The second
+ * buffer is to look ahead with. */
+
+static uint8_t *ahead_of(struct ekv *db)
+{
+    return db->merge.builder.pages + EKV_PAGE_SIZE;
+}
+
+/* Makes the page at `address` the copied one, unless it is blank. */
+static int copy_page(struct ekv *db, uint32_t address)
+{
+    uint8_t *ahead = ahead_of(db);
+    address -= address % EKV_PAGE_SIZE;
+    if (db->log.copy && db->log.copy_address == address)
+        return EKV_OK;
+    int error = ekv_flash_read(&db->sectors.flash, address, ahead, EKV_PAGE_SIZE);
+    if (error)
+        return error;
+    bool blank = true;
+    for (uint32_t i = 0; i < EKV_PAGE_SIZE && blank; i++)
+        blank = ahead[i] == 0xff;
+    if (blank)
+        return EKV_NOT_FOUND;
+    db->log.copy = db->merge.builder.pages;
+    db->log.copy_address = address;
+    memcpy(db->log.copy, ahead, EKV_PAGE_SIZE);
+    return EKV_OK;
+}
+
+/* The record at `address`, read and checked through the copy. EKV_NOT_FOUND: there is none. */
+static int read_once(struct ekv *db, uint32_t address, struct ekv_record *record)
+{
+    int error = copy_page(db, address);
+    if (!error)
+        error = ekv_record_read(&db->log, address, record);
+    if (!error)
+        error = copy_page(db, address + record->layout.size - 1);
+    if (!error)
+        error = ekv_record_verify(&db->log, record, db->log.sequence);
+    return error == EKV_CORRUPT ? EKV_NOT_FOUND : error;
+}
+
+/* --- Where the log goes on ------------------------------------------------------------------- */
+
+/* A place in the log, to come back to. */
+struct place {
+    uint32_t sector, sequence, offset, next;
+};
+
+static struct place place_of(const struct ekv_log *log)
+{
+    return (struct place){log->sector, log->sequence, log->offset, log->next};
+}
+
+static void go_to(struct ekv_log *log, struct place place)
+{
+    log->sector = place.sector;
+    log->sequence = place.sequence;
+    log->offset = log->flushed = place.offset;
+    log->next = place.next;
+}
+
+/* Puts the replay's place at the begin of a log sector. EKV_NOT_FOUND if it is not the one that
+ * `sequence` says. */
+static int enter_sector(struct ekv *db, uint32_t sector, uint32_t sequence, uint32_t offset,
+                        struct ekv_stamp_b *stamp)
+{
+    const struct ekv_format *format = ekv_format_of(db);
+    if (sector < format->ring_count || sector >= format->geometry.sector_count)
+        return EKV_NOT_FOUND;
+    int error = ekv_sector_stamp_read(&db->sectors, sector, stamp);
+    if (error)
+        return error;
+    if (stamp->kind != EKV_KIND_LOG || stamp->sequence != sequence)
+        return EKV_NOT_FOUND;
+    enum ekv_sector_state state = ekv_sector_state(&db->sectors, sector);
+    if (state == EKV_SECTOR_FREE)
+        ekv_sector_set(&db->sectors, sector, EKV_SECTOR_LOG);
+    else if (state != EKV_SECTOR_LOG)
+        return ekv_corrupt();
+    db->sectors.virgin =
+        ekv_max(db->sectors.virgin, ekv_min(stamp->virgin, format->geometry.sector_count));
+    db->sectors.virgin_saved = db->sectors.virgin;
+    go_to(&db->log, (struct place){sector, sequence, offset, stamp->next});
+    return EKV_OK;
+}
+
+/* A close record that was in flight when power was lost may have read well at one mount, which went
+ * on behind it with an open record, and be unreadable now: the open record stands for both. */
+static int skip_close(struct ekv *db)
+{
+    const struct ekv_format *format = ekv_format_of(db);
+    struct ekv_record_layout close = {.type = EKV_RECORD_CLOSE, .value_size = EKV_CLOSE_SIZE};
+    struct ekv_record record;
+    ekv_record_measure(format, &close);
+    uint32_t offset = db->log.offset + close.size;
+    if (offset >= format->geometry.sector_size)
+        return EKV_NOT_FOUND;
+    int error = read_once(db, ekv_address(format, db->log.sector, offset), &record);
+    if (error || ekv_record_kind(&record) != EKV_RECORD_OPEN)
+        return error ? error : EKV_NOT_FOUND;
+    db->log.offset = db->log.flushed = offset;
+    return EKV_OK;
+}
+
+/* Looks for a whole record behind the place where the log of this sector seems to end. One in a
+ * later page than what was in flight there cannot come from a power cut. */
+static int find_resumption(struct ekv *db, uint32_t *offset)
+{
+    const struct ekv_format *format = ekv_format_of(db);
+    struct ekv_record record;
+    uint32_t at = db->log.offset, flight = at;
+    uint32_t head = ekv_address(format, db->log.sector, 0);
+    int error = ekv_record_read(&db->log, head + at, &record);
+    if (!error)
+        flight = at + record.layout.size - 1;
+    if (error < 0)
+        return error;
+    for (at += format->alignment; at < format->geometry.sector_size; at += format->alignment) {
+        if (at / EKV_PAGE_SIZE <= flight / EKV_PAGE_SIZE)
+            continue;
+        error = ekv_record_read(&db->log, head + at, &record);
+        if (!error)
+            error = ekv_record_verify(&db->log, &record, db->log.sequence);
+        if (error == EKV_OK) {
+            *offset = at;
+            return EKV_OK;
+        }
+        if (error == EKV_IO)
+            return error;
+    }
+    return EKV_NOT_FOUND;
+}
+
+/* Where no record follows: the log goes on in the successor, or behind damage, or it ends here. */
+static int go_on(struct ekv *db, bool *ended)
+{
+    const struct ekv_format *format = ekv_format_of(db);
+    struct place here = place_of(&db->log);
+    struct ekv_stamp_b stamp;
+    int next = enter_sector(db, here.next, here.sequence + 1, format->body_offset, &stamp);
+    if (next < 0 || (next == EKV_OK && stamp.previous_end == here.offset))
+        return next;
+    go_to(&db->log, here);
+    int error = find_resumption(db, &db->log.offset);
+    db->log.flushed = db->log.offset;
+    if (error == EKV_NOT_FOUND && next != EKV_OK) {
+        *ended = true;
+        return EKV_OK;
+    }
+    if (error < 0)
+        return error;
+    db->read_only = db->damaged = true; /* nothing is written over what is left */
+    if (error == EKV_OK)
+        return EKV_OK;
+    return enter_sector(db, here.next, here.sequence + 1, format->body_offset, &stamp);
+}
+
+static int replay_log(struct ekv *db)
+{
+    const struct ekv_catalog *catalog = &db->catalog;
+    struct ekv_stamp_b stamp;
+    uint32_t rolls = 0;
+    bool ended = false;
+    int error = enter_sector(db, catalog->replay_sector, catalog->replay_sequence,
+                             catalog->replay_offset, &stamp);
+    while (!error && !ended) {
+        struct ekv_record record;
+        uint32_t address = ekv_address(ekv_format_of(db), db->log.sector, db->log.offset);
+        error = EKV_NOT_FOUND;
+        if (db->log.offset < ekv_format_of(db)->geometry.sector_size)
+            error = read_once(db, address, &record);
+        if (error == EKV_OK) {
+            error = replay_one(db, &record);
+            db->log.offset += record.layout.size;
+            db->log.flushed = db->log.offset;
+            continue;
+        }
+        if (error == EKV_NOT_FOUND)
+            error = skip_close(db);
+        if (error == EKV_NOT_FOUND)
+            error = rolls++ > ekv_format_of(db)->geometry.sector_count * 2 ? ekv_corrupt()
+                                                                           : go_on(db, &ended);
+    }
+    return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
+}
+
+/* True if everything behind the log's end is blank, as far as one program can have reached. */
+static int is_untouched(struct ekv *db, bool *untouched)
+{
+    uint32_t address = ekv_address(ekv_format_of(db), db->log.sector, db->log.offset);
+    uint32_t end = ekv_format_of(db)->geometry.sector_size - db->log.offset;
+    uint32_t size = ekv_min(end, EKV_PAGE_SIZE);
+    int error = ekv_flash_read(&db->sectors.flash, address, db->page, size);
+    *untouched = !error;
+    for (uint32_t i = 0; i < size && *untouched; i++)
+        *untouched = db->page[i] == 0xff;
+    return error;
+}
+
+int ekv_replay(struct ekv *db)
+{
+    int error = ekv_manifest_load(&db->manifest, &db->catalog);
+    if (!error)
+        error = own_runs(db);
+    if (!error)
+        error = replay_log(db);
+    if (error)
+        return error;
+    bool untouched = false;
+    if (db->closed && !ekv_format_of(db)->geometry.program_once)
+        error = is_untouched(db, &untouched);
+    if (error)
+        return error;
+    db->closed = untouched;
+    db->unclean = !db->closed;
+    if (!db->unclean)
+        db->log.copy = NULL; /* the close record proves what came before it */
+    if (db->unclean)
+        db->index.sector = EKV_NO_SECTOR;
+    else if (ekv_sector_state(&db->sectors, db->log.next) == EKV_SECTOR_FREE)
+        ekv_sector_set(&db->sectors, db->log.next, EKV_SECTOR_LOG);
+    db->recovered = db->unclean;
+    return EKV_OK;
+}
