@@ -27,6 +27,7 @@ struct cuts {
     char doing[120];
     char why[WHY_SIZE];
     bool stop;
+    bool format; /* what is cut is a format */
 };
 
 static const char *const mode_names[] = {"invisible", "bytes",    "bits",  "garbled",
@@ -56,17 +57,22 @@ static void report(struct cuts *cuts, uint32_t levels)
         line, sizeof line,
         "VIOLATION: powercut --workload %s --sectors %" PRIu32 "x%" PRIu32 " --unit %" PRIu32
         "%s --seed %" PRIu64 " --memtable %" PRIu32 "%s%s%s --follow %" PRIu32,
-        workload_names[world->workload], world->geometry.sector_count, world->geometry.sector_size,
-        world->geometry.write_unit, world->geometry.program_once ? " --once" : "", world->seed,
-        world->memtable_count, world->start == NOR_FRESH ? " --fresh" : "",
-        world->map ? " --map" : "", world->clock ? " --clock" : "", cuts->options->follow);
+        cuts->format ? "format" : workload_names[world->workload], world->geometry.sector_count,
+        world->geometry.sector_size, world->geometry.write_unit,
+        world->geometry.program_once ? " --once" : "", world->seed, world->memtable_count,
+        world->start == NOR_FRESH ? " --fresh" : "", world->map ? " --map" : "",
+        world->clock ? " --clock" : "", cuts->options->follow);
     for (uint32_t i = 0; i < levels; i++)
         used += (size_t)snprintf(line + used, sizeof line - used,
                                  " --at %" PRIu32 ":%" PRIu64 ":%s", cuts->places[i].step,
                                  cuts->places[i].operation, mode_names[cuts->places[i].mode]);
     if (levels == 0)
-        used += (size_t)snprintf(line + used, sizeof line - used, " --steps %" PRIu32 " (no cut)",
+        used += (size_t)snprintf(line + used, sizeof line - used,
+                                 " --stride 1000000000 --steps %" PRIu32 " (no cut)",
                                  cuts->world.models.step + 1);
+    else if (cuts->format)
+        used += (size_t)snprintf(line + used, sizeof line - used, " --steps %" PRIu32,
+                                 cuts->options->steps);
     snprintf(line + used, sizeof line - used, "\n  %s: %s", cuts->doing, cuts->why);
     cuts->result->violations++;
     cuts->options->report(line);
@@ -127,56 +133,13 @@ static bool verify(struct cuts *cuts)
     return trap_run(verify_piece, &piece, cuts->why, sizeof cuts->why) && piece.good;
 }
 
-/* Mounts after a cut and finds out which of the allowed states is there. */
-static bool recognise(struct cuts *cuts, struct piece *piece)
-{
-    struct world *world = &cuts->world;
-    struct model_why not_before, not_after;
-    int error = world_mount(world, false);
-    if (error)
-        return complain(cuts, "the mount after the cut answers %s", model_result_name(error));
-    model_copy(&world->models.committed, piece->before);
-    if (model_equals_store(&world->models.committed, world->live.db, &not_before))
-        return true;
-    if (!piece->after)
-        return complain(cuts, "after the cut: %s", not_before.text);
-    model_copy(&world->models.committed, piece->after);
-    if (model_equals_store(&world->models.committed, world->live.db, &not_after))
-        return true;
-    return complain(cuts, "after the cut, not as before: %s; nor as after: %s", not_before.text,
-                    not_after.text);
-}
-
-/* Mounts again without a write between. What an unstable program left may be read otherwise by
- * every mount until the first write has made it certain, so then both states are allowed again. */
-static bool mount_again(struct cuts *cuts, struct piece *piece)
-{
-    struct world *world = &cuts->world;
-    struct model_why why;
-    if (nor_is_unstable(&world->nor))
-        return recognise(cuts, piece);
-    int error = world_mount(world, false);
-    if (error)
-        return complain(cuts, "the second mount answers %s", model_result_name(error));
-    if (!model_equals_store(&world->models.committed, world->live.db, &why))
-        return complain(cuts, "the second mount differs: %s", why.text);
-    return true;
-}
-
 static void recover_piece(void *context)
 {
     struct piece *piece = context;
-    struct cuts *cuts = piece->cuts;
-    struct world *world = &cuts->world;
     struct model_why why;
-    uint64_t operations = world->nor.now.operations;
-    piece->good = recognise(cuts, piece) && mount_again(cuts, piece);
+    piece->good = world_recover(&piece->cuts->world, piece->before, piece->after, &why);
     if (!piece->good)
-        return;
-    if (!model_store_is_sound(world->live.db, &why))
-        piece->good = complain(cuts, "after the cut %s", why.text);
-    else if (world->nor.now.operations != operations)
-        piece->good = complain(cuts, "a mount wrote");
+        complain(piece->cuts, "%s", why.text);
 }
 
 static bool recover(struct cuts *cuts, struct model *before, struct model *after)
@@ -312,6 +275,10 @@ static void search(struct cuts *cuts, uint32_t level, uint32_t steps)
         uint64_t operations = world->nor.now.operations;
         bool good = execute(cuts, &operation, &result);
         uint64_t count = world->nor.now.operations - operations;
+        if (cuts->options->trace)
+            fprintf(stderr, "%*s%" PRIu32 ": %s: %s, %" PRIu64 " flash operations\n",
+                    (int)(2 * level), "", world->models.step, cuts->doing,
+                    good ? model_result_name(result) : cuts->why, count);
         if (good && !world_accept(world, &operation, result, &why))
             good = complain(cuts, "%s", why.text);
         if (good && cutting && count > 0) {
@@ -431,8 +398,10 @@ static void cut_format(struct cuts *cuts, uint64_t count)
         for (int mode = 0; mode < NOR_CUT_COUNT && !cuts->stop; mode++) {
             if (cuts->options->skip & 1u << mode)
                 continue;
-            cuts->places[0] = (struct cuts_place){UINT32_MAX, i, (enum nor_cut)mode};
+            cuts->places[0] = (struct cuts_place){cuts->options->steps, i, (enum nor_cut)mode};
             world_snapshot_restore(world, &cuts->before[0]);
+            if (!is_wanted(cuts, 0))
+                continue;
             nor_seed(&world->nor, seed_of(cuts, 0));
             nor_cut_at(&world->nor, i, (enum nor_cut)mode);
             cuts->result->tried++;
@@ -452,6 +421,7 @@ void cuts_run_format(const struct cuts_options *options, struct cuts_result *res
     struct model_why why;
     struct piece piece = {.cuts = &cuts};
     open_cuts(&cuts, options, result);
+    cuts.format = true;
     cuts.world.options.start = NOR_AGED; /* no store is formatted as blank twice */
     bool good = start(&cuts);
     for (uint32_t i = 0; good && i < options->steps; i++)

@@ -32,6 +32,7 @@ struct cuts_options {
     uint32_t only_count;   /* > 0: only the cut at these places, one for each level */
     struct cuts_place only[CUTS_DEPTH_MAX];
     uint32_t skip;                    /* modes to leave out, a bit each */
+    bool trace;                       /* tell every step on stderr */
     uint32_t violations_max;          /* stop after so many; 0: never */
     void (*report)(const char *line); /* told of each violation, with what repeats it */
 };

@@ -47,7 +47,7 @@ uint64_t model_size(const struct model *model);
 
 /* Why a comparison failed, in a sentence. */
 struct model_why {
-    char text[240];
+    char text[480];
 };
 
 /* Each compares every key, value and version: by cursors in both directions and by single gets.

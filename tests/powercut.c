@@ -13,9 +13,12 @@
 
 #include "cuts.h"
 
+enum { MIXED = 6 }; /* of workload_names */
+
 struct request {
     struct cuts_options cuts;
     bool one_workload, one_geometry;
+    bool format; /* cut the formatting of a chip on which the workload ran */
     uint32_t seeds;
     uint32_t part, parts;
     const char *write_to;
@@ -28,7 +31,7 @@ static void usage(FILE *file)
         "Usage: powercut [options]\n"
         "Cuts the power at every flash operation of each workload, in every mode, and again at\n"
         "every flash operation of what follows; the store must be as before or after.\n\n"
-        "  --workload NAME        one of: small txn large full snapshot work mixed (all)\n"
+        "  --workload NAME        small txn large full snapshot work mixed format (all)\n"
         "  --sectors COUNTxSIZE   a geometry, such as 16x512 (nine of them)\n"
         "  --unit BYTES           its write unit (1)\n"
         "  --once                 ... which can be programmed only once (ECC)\n"
@@ -46,6 +49,7 @@ static void usage(FILE *file)
         "  --at STEP:OP:MODE      this cut alone; again for the cut after it\n"
         "  --skip MODE            leave out a mode: invisible bytes bits garbled unstable "
         "complete\n"
+        "  --trace                tell every step on stderr\n"
         "  --part I/N             the I-th of N shares of the work, from 1\n"
         "  --stop N               end after N violations (0: never)\n"
         "  --write FILE           write the last line to FILE, too\n");
@@ -84,6 +88,11 @@ static void parse_workload(struct request *request, const char *text)
 {
     unsigned *workload = &request->cuts.world.workload;
     request->one_workload = true;
+    request->format = strcmp(text, "format") == 0;
+    if (request->format) {
+        *workload = MIXED;
+        return;
+    }
     for (*workload = 0; *workload < workload_count; ++*workload)
         if (strcmp(text, workload_names[*workload]) == 0)
             return;
@@ -97,6 +106,8 @@ static bool parse_flag(struct request *request, const char *name)
         cuts->world.geometry.program_once = true;
     else if (strcmp(name, "--fresh") == 0)
         cuts->world.start = NOR_FRESH;
+    else if (strcmp(name, "--trace") == 0)
+        cuts->trace = true;
     else if (strcmp(name, "--map") == 0)
         cuts->world.map = true;
     else if (strcmp(name, "--clock") == 0)
@@ -184,7 +195,7 @@ static void parse(struct request *request, int count, char **arguments)
         if (!request->one_workload || !request->one_geometry)
             fail("--at needs --workload and --sectors", "");
         cuts->depth = cuts->only_count - 1;
-        if (cuts->only[0].step != UINT32_MAX)
+        if (!request->format)
             cuts->steps = cuts->only[0].step + 1;
     }
 }
@@ -200,15 +211,16 @@ static void run_one(struct request *request, struct cuts_result *total)
     struct cuts_options *cuts = &request->cuts;
     const struct ekv_geometry *geometry = &cuts->world.geometry;
     struct cuts_result result = {0, 0, 0};
-    if (cuts->only_count == 0 || cuts->only[0].step != UINT32_MAX)
-        cuts_run(cuts, &result);
-    if (cuts->only_count == 0 || cuts->only[0].step == UINT32_MAX)
+    if (request->format)
         cuts_run_format(cuts, &result);
+    else
+        cuts_run(cuts, &result);
     printf("%-8s %4" PRIu32 " x %4" PRIu32 ", unit %3" PRIu32 "%s, seed %" PRIu64 ": %" PRIu64
            " flash operations, %" PRIu64 " cuts, %" PRIu64 " violations\n",
-           workload_names[cuts->world.workload], geometry->sector_count, geometry->sector_size,
-           geometry->write_unit, geometry->program_once ? " once" : "", cuts->world.seed,
-           result.operations, result.tried, result.violations);
+           request->format ? "format" : workload_names[cuts->world.workload],
+           geometry->sector_count, geometry->sector_size, geometry->write_unit,
+           geometry->program_once ? " once" : "", cuts->world.seed, result.operations, result.tried,
+           result.violations);
     fflush(stdout);
     total->tried += result.tried;
     total->violations += result.violations;
@@ -219,7 +231,7 @@ static void run_all(struct request *request, struct cuts_result *total)
     struct cuts_options *cuts = &request->cuts;
     uint64_t first_seed = cuts->world.seed;
     uint32_t share = 0;
-    unsigned workloads = request->one_workload ? 1 : workload_count;
+    unsigned workloads = request->one_workload ? 1 : workload_count + 1;
     unsigned geometries = request->one_geometry ? 1 : workload_geometry_count;
     for (uint32_t seed = 0; seed < request->seeds; seed++) {
         for (unsigned geometry = 0; geometry < geometries; geometry++) {
@@ -229,8 +241,10 @@ static void run_all(struct request *request, struct cuts_result *total)
                 cuts->world.seed = first_seed + seed;
                 if (!request->one_geometry)
                     cuts->world.geometry = workload_geometries[geometry];
-                if (!request->one_workload)
-                    cuts->world.workload = workload;
+                if (!request->one_workload) {
+                    request->format = workload == workload_count;
+                    cuts->world.workload = request->format ? MIXED : workload;
+                }
                 run_one(request, total);
                 if (cuts->violations_max > 0 && total->violations >= cuts->violations_max)
                     return;

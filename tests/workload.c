@@ -381,6 +381,18 @@ void world_plan(struct world *world, struct operation *operation)
     }
 }
 
+void world_compose(struct world *world, struct operation *operation, unsigned kind, unsigned slot,
+                   uint32_t key_number, uint32_t value_size)
+{
+    memset(operation, 0, sizeof *operation);
+    operation->slot = (uint8_t)(slot % 2);
+    operation->kind = fit_kind(world, (enum operation_kind)(kind % OPERATION_COUNT), slot % 2);
+    operation->back = key_number % 2;
+    plan_key(world, operation, key_number % 300);
+    operation->value_size = value_size < VALUE_MAX ? value_size : VALUE_MAX;
+    operation->value_seed = value_size ^ (uint64_t)key_number << 32;
+}
+
 /* --- Executing ------------------------------------------------------------------------------- */
 
 static struct ekv_key key_of(const struct operation *operation)
@@ -693,6 +705,14 @@ void world_apply(struct world *world, const struct operation *operation, int res
         apply_success(world, operation);
 }
 
+/* Says in whose eyes it differs. */
+static bool in_view(struct model_why *why, const char *view, int slot)
+{
+    struct model_why plain = *why;
+    snprintf(why->text, sizeof why->text, "%s %d: %.200s", view, slot, plain.text);
+    return false;
+}
+
 bool world_verify(struct world *world, struct model_why *why)
 {
     if (!model_equals_store(&world->models.committed, world->live.db, why))
@@ -700,11 +720,71 @@ bool world_verify(struct world *world, struct model_why *why)
     for (int i = 0; i < WORLD_TXNS; i++)
         if (world->live.txn_open[i] &&
             !model_equals_txn(&world->models.txn_views[i], &world->live.txns[i], why))
-            return false;
+            return in_view(why, "transaction", i);
     for (int i = 0; i < WORLD_SNAPSHOTS; i++)
         if (world->live.snapshot_open[i] &&
             !model_equals_snapshot(&world->models.snapshots[i], &world->live.snapshots[i], why))
-            return false;
+            return in_view(why, "snapshot", i);
+    return true;
+}
+
+/* --- After a loss of power ------------------------------------------------------------------- */
+
+static bool say(struct model_why *why, const char *words, const char *detail)
+{
+    struct model_why plain;
+    snprintf(plain.text, sizeof plain.text, "%s", detail);
+    snprintf(why->text, sizeof why->text, "%s %s", words, plain.text);
+    return false;
+}
+
+/* Mounts and finds out which of the allowed states is there. */
+static bool recognise(struct world *world, const struct model *before, const struct model *after,
+                      struct model_why *why)
+{
+    struct model_why not_before, not_after;
+    int error = world_mount(world, false);
+    if (error)
+        return say(why, "the mount after the cut answers", model_result_name(error));
+    model_copy(&world->models.committed, before);
+    if (model_equals_store(&world->models.committed, world->live.db, &not_before))
+        return true;
+    if (!after)
+        return say(why, "after the cut:", not_before.text);
+    model_copy(&world->models.committed, after);
+    if (model_equals_store(&world->models.committed, world->live.db, &not_after))
+        return true;
+    snprintf(why->text, sizeof why->text,
+             "after the cut, not as before: %.200s; nor as after: %.200s", not_before.text,
+             not_after.text);
+    return false;
+}
+
+/* Mounts again without a write between. What an unstable program left may be read otherwise by
+ * every mount until the first write has made it certain, so then both states are allowed again. */
+static bool mount_again(struct world *world, const struct model *before, const struct model *after,
+                        struct model_why *why)
+{
+    if (nor_is_unstable(&world->nor))
+        return recognise(world, before, after, why);
+    int error = world_mount(world, false);
+    if (error)
+        return say(why, "the second mount answers", model_result_name(error));
+    if (!model_equals_store(&world->models.committed, world->live.db, why))
+        return say(why, "the second mount differs:", why->text);
+    return true;
+}
+
+bool world_recover(struct world *world, const struct model *before, const struct model *after,
+                   struct model_why *why)
+{
+    uint64_t operations = world->nor.now.operations;
+    if (!recognise(world, before, after, why) || !mount_again(world, before, after, why))
+        return false;
+    if (!model_store_is_sound(world->live.db, why))
+        return say(why, "after the cut", why->text);
+    if (world->nor.now.operations != operations)
+        return say(why, "a mount wrote", "");
     return true;
 }
 

@@ -125,6 +125,16 @@ void world_model_after(const struct world *world, const struct operation *operat
 /* Compares the store and all that is open with the models. */
 bool world_verify(struct world *world, struct model_why *why);
 
+/* Mounts twice after a loss of power. The store must hold `before`, or `after` if that is not NULL,
+ * the same both times unless the flash is unstable; check must find nothing and nothing be
+ * written. What it holds becomes the committed model. */
+bool world_recover(struct world *world, const struct model *before, const struct model *after,
+                   struct model_why *why);
+
+/* Fills an operation from numbers: any are good, and made to fit what is open. */
+void world_compose(struct world *world, struct operation *operation, unsigned kind, unsigned slot,
+                   uint32_t key_number, uint32_t value_size);
+
 /* plan, execute, accept, apply. False with `why` if the answer is wrong. */
 bool world_step(struct world *world, struct model_why *why);
 
