@@ -323,13 +323,15 @@ static void operations_fail_where_they_are_told_to(void **state)
     (void)state;
     uint8_t byte;
     start(1, false, NOR_FRESH, 1);
-    nor_fail(&nor, (struct nor_failure){NOR_READ, NOR_ANY_SECTOR, 2, 1});
+    nor_fail(&nor, (struct nor_failure){NOR_READ, NOR_ANY_SECTOR, 2, 1, false});
     assert_int_equal(read_at(0, &byte, 1), 0);
     assert_int_equal(read_at(0, &byte, 1), 0);
+    assert_false(nor.now.failures[0].met);
     assert_int_not_equal(read_at(0, &byte, 1), 0);
+    assert_true(nor.now.failures[0].met);
     assert_int_equal(read_at(0, &byte, 1), 0);
 
-    nor_fail(&nor, (struct nor_failure){NOR_PROGRAM | NOR_ERASE, 5, 0, NOR_FOR_GOOD});
+    nor_fail(&nor, (struct nor_failure){NOR_PROGRAM | NOR_ERASE, 5, 0, NOR_FOR_GOOD, false});
     assert_int_equal(erase(4), 0);
     assert_int_equal(program(4 * 1024, "a", 1), 0);
     assert_int_not_equal(program(5 * 1024, "a", 1), 0);

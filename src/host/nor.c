@@ -131,7 +131,7 @@ static bool fails(struct nor *nor, unsigned operation, uint32_t address, uint32_
         }
         if (failure->times != NOR_FOR_GOOD)
             failure->times--;
-        failed = true;
+        failed = failure->met = true;
     }
     return failed;
 }

@@ -54,6 +54,7 @@ struct nor_failure {
     uint32_t sector;
     uint32_t after;
     uint32_t times;
+    bool met; /* set when it has happened */
 };
 
 /* What was asked of the flash since nor_init or nor_count_reset. A program call that crosses a

@@ -1,0 +1,316 @@
+/* Flash that fails: any read, program or erase returns an error once or for good. The operation
+ * says so, or gets round it; what was committed stays readable; without the failure the store
+ * mounts as before or after the operation, nothing else; a bad sector is retired and counted.
+ *
+ * As with power cuts the world is put back for each failure, see cuts.h.
+ */
+#include <inttypes.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "trap.h"
+#include "workload.h"
+
+enum { READ_LIMIT = 4000000, FOLLOW = 3, FAILURES_MAX = 10 };
+
+struct trial {
+    struct world *world;
+    const struct operation *operation;
+    const struct nor_failure *failure;
+    struct model before, after; /* what the operation may leave */
+    bool changes;               /* the operation would succeed without the failure */
+    bool good;
+    struct model_why why;
+};
+
+static bool say(struct trial *trial, const char *words, int result)
+{
+    snprintf(trial->why.text, sizeof trial->why.text, "%s %s", words, model_result_name(result));
+    return false;
+}
+
+/* A write after the failure may be refused, but if it is said to be done it must be there. */
+static bool write_on(struct trial *trial, uint32_t number)
+{
+    struct world *world = trial->world;
+    struct operation put;
+    static uint8_t value[16];
+    world_compose(world, &put, OPERATION_PUT, 0, 200 + number, 0);
+    struct ekv_key key = model_key_of(put.key, put.key_size, put.space);
+    memset(value, (int)number, sizeof value);
+    int result = ekv_put(world->live.db, key, value, sizeof value);
+    if (result == EKV_OK) {
+        model_put(&trial->before, key, value, sizeof value);
+        model_put(&trial->after, key, value, sizeof value);
+        return true;
+    }
+    if (result == EKV_IO) { /* then this one may be there or not, and the others are told apart */
+        struct ekv_entry entry;
+        (void)!ekv_find(world->live.db, key, &entry);
+        return true;
+    }
+    return result == EKV_READ_ONLY || result == EKV_FULL || result == EKV_PINNED ||
+           say(trial, "a write after the failure answers", result);
+}
+
+/* Removes what a failed write may have left, which is neither here nor there. */
+static void forget_uncertain(struct trial *trial)
+{
+    struct world *world = trial->world;
+    for (uint32_t i = 0; i < FOLLOW; i++) {
+        struct operation put;
+        uint8_t value[16];
+        size_t size;
+        world_compose(world, &put, OPERATION_PUT, 0, 200 + i, 0);
+        struct ekv_key key = model_key_of(put.key, put.key_size, put.space);
+        if (model_find(&trial->before, key) ||
+            ekv_get(world->live.db, key, 0, value, sizeof value, &size) != EKV_OK)
+            continue;
+        model_put(&trial->before, key, value, size);
+        model_put(&trial->after, key, value, size);
+    }
+}
+
+/* Mounted again on flash that works: before or after, and sound. */
+static bool mount_well(struct trial *trial)
+{
+    struct world *world = trial->world;
+    struct model_why before, after;
+    nor_fail_none(&world->nor);
+    nor_power_on(&world->nor);
+    int error = world_mount(world, false);
+    if (error)
+        return say(trial, "the mount after the failure answers", error);
+    forget_uncertain(trial);
+    if (!model_equals_store(&trial->before, world->live.db, &before) &&
+        (!trial->changes || !model_equals_store(&trial->after, world->live.db, &after))) {
+        snprintf(trial->why.text, sizeof trial->why.text, "after the failure: %.300s", before.text);
+        return false;
+    }
+    return model_store_is_sound(world->live.db, &trial->why);
+}
+
+static void try_failure(void *context)
+{
+    struct trial *trial = context;
+    struct world *world = trial->world;
+    struct model_why why;
+    nor_fail(&world->nor, *trial->failure);
+    int result = world_execute(world, trial->operation);
+    bool remounts = trial->operation->kind == OPERATION_REMOUNT;
+    if (result == EKV_OK && trial->changes) { /* said to be done: then it is */
+        model_copy(&trial->before, &trial->after);
+    } else if (result != EKV_IO && result != EKV_READ_ONLY && result != EKV_OK &&
+               result != EKV_FULL && result != EKV_PINNED && result != EKV_NOT_FOUND &&
+               result != EKV_CONFLICT) {
+        trial->good = say(trial, "the operation that met the failure answers", result);
+        return;
+    }
+    trial->good = true;
+    if (!remounts && trial->failure->operations != NOR_READ) {
+        struct model now; /* programs and erases fail: all reads still tell of one state */
+        model_init(&now);
+        model_copy(&now, &trial->before);
+        trial->good = model_equals_store(&now, world->live.db, &why);
+        if (!trial->good && trial->changes) {
+            model_copy(&now, &trial->after);
+            trial->good = model_equals_store(&now, world->live.db, &why);
+        }
+        if (!trial->good)
+            snprintf(trial->why.text, sizeof trial->why.text, "while it fails: %.300s", why.text);
+        model_free(&now);
+    }
+    for (uint32_t i = 0; !remounts && trial->good && i < FOLLOW; i++)
+        trial->good = write_on(trial, i);
+    trial->good = trial->good && mount_well(trial);
+}
+
+struct counts {
+    uint64_t tried;
+    uint32_t failed;
+};
+
+static void fail_at(struct world *world, const struct world_snapshot *snapshot,
+                    const struct operation *operation, const struct nor_failure *failure,
+                    bool changes, struct counts *counts)
+{
+    char why[300], words[100];
+    struct world_models aside = world->models;
+    struct trial trial = {.world = world, .operation = operation, .failure = failure};
+    trial.changes = changes;
+    model_init(&trial.before);
+    model_init(&trial.after);
+    model_copy(&trial.before, &aside.committed);
+    world_model_after(world, operation, &trial.after);
+    memset(&world->models, 0, sizeof world->models);
+    world_snapshot_restore(world, snapshot);
+    nor_seed(&world->nor, counts->tried);
+    nor_read_limit(&world->nor, READ_LIMIT);
+    counts->tried++;
+    if (!trap_run(try_failure, &trial, why, sizeof why) || !trial.good) {
+        world_describe(operation, words, sizeof words);
+        print_error("%s, seed %" PRIu64 ", step %" PRIu32 " (%s): %s %" PRIu32 " %s: %s\n",
+                    workload_names[world->options.workload], world->options.seed, aside.step, words,
+                    failure->operations == NOR_READ      ? "read"
+                    : failure->operations == NOR_PROGRAM ? "program"
+                                                         : "erase",
+                    failure->after + 1, failure->times == 1 ? "once" : "for good",
+                    trial.why.text[0] ? trial.why.text : why);
+        counts->failed++;
+    }
+    world_forget_handles(world);
+    model_free(&world->models.committed);
+    model_free(&trial.before);
+    model_free(&trial.after);
+    world->models = aside;
+}
+
+/* Fails operations of one kind in every step, every `stride`-th of them. */
+static void run(unsigned workload, const struct ekv_geometry *geometry, unsigned kind,
+                uint32_t stride, uint32_t steps)
+{
+    static struct world world;
+    struct world_options options = {.workload = workload, .geometry = *geometry};
+    struct world_snapshot before, after;
+    struct counts counts = {0, 0};
+    struct model_why why;
+    uint64_t met = 0;
+    options.seed = 500 + workload;
+    options.memtable_count = 8;
+    options.start = NOR_AGED;
+    world_init(&world, &options);
+    world.nor.illegal = trap_illegal;
+    world_snapshot_init(&before, &world);
+    world_snapshot_init(&after, &world);
+    assert_int_equal(world_format(&world), EKV_OK);
+    assert_int_equal(world_mount(&world, false), EKV_OK);
+    for (uint32_t i = 0; i < steps && counts.failed < FAILURES_MAX; i++) {
+        struct operation operation;
+        world_plan(&world, &operation);
+        world_snapshot_take(&world, &before);
+        struct nor_counts was = world.nor.now.counts;
+        int result = world_execute(&world, &operation);
+        assert_true(world_accept(&world, &operation, result, &why));
+        uint64_t count = kind == NOR_READ      ? world.nor.now.counts.reads - was.reads
+                         : kind == NOR_PROGRAM ? world.nor.now.counts.programs - was.programs
+                                               : world.nor.now.counts.erases - was.erases;
+        world_snapshot_take(&world, &after);
+        for (uint32_t k = 0; k < count && operation.kind != OPERATION_RELOAD; k++) {
+            struct nor_failure failure = {kind, NOR_ANY_SECTOR, k,
+                                          met / stride % 2 ? 1 : NOR_FOR_GOOD, false};
+            if (met++ % stride == 0)
+                fail_at(&world, &before, &operation, &failure, result == EKV_OK, &counts);
+        }
+        world_snapshot_restore(&world, &after);
+        world_apply(&world, &operation, result);
+    }
+    assert_true(counts.tried > 10);
+    world_snapshot_free(&before);
+    world_snapshot_free(&after);
+    world_free(&world);
+    assert_int_equal(counts.failed, 0);
+}
+
+static const struct ekv_geometry small_geometry = {1024, 16, 4, false};
+
+static void a_failed_program_is_reported_and_loses_nothing(void **state)
+{
+    (void)state;
+    for (unsigned workload = 0; workload < workload_count; workload++)
+        run(workload, &small_geometry, NOR_PROGRAM, 1, 60);
+}
+
+static void a_failed_erase_is_reported_and_loses_nothing(void **state)
+{
+    (void)state;
+    for (unsigned workload = 0; workload < workload_count; workload++)
+        run(workload, &small_geometry, NOR_ERASE, 1, 250);
+}
+
+static void a_failed_read_is_reported_and_loses_nothing(void **state)
+{
+    (void)state;
+    for (unsigned workload = 0; workload < workload_count; workload++)
+        run(workload, &small_geometry, NOR_READ, 23, 60);
+}
+
+/* --- Bad sectors ----------------------------------------------------------------------------- */
+
+/* Writes until every sector was used more than once, with one sector that cannot be erased. */
+static void a_sector_that_cannot_be_erased_is_retired_and_counted(void **state)
+{
+    (void)state;
+    const struct ekv_geometry geometry = {1024, 24, 4, false};
+    for (uint32_t bad = 3; bad < geometry.sector_count; bad += 4) {
+        static struct world world;
+        struct world_options options = {.workload = 0, .geometry = geometry, .seed = bad};
+        struct model_why why;
+        struct ekv_stat stat;
+        options.memtable_count = 16;
+        options.start = NOR_AGED;
+        world_init(&world, &options);
+        assert_int_equal(world_format(&world), EKV_OK);
+        assert_int_equal(world_mount(&world, false), EKV_OK);
+        nor_fail(&world.nor, (struct nor_failure){NOR_ERASE, bad, 0, NOR_FOR_GOOD, false});
+        for (uint32_t i = 0; i < 1500; i++)
+            if (!world_step(&world, &why))
+                fail_msg("sector %" PRIu32 ", step %" PRIu32 ": %s", bad, i, why.text);
+        if (!world_verify(&world, &why) || !model_store_is_sound(world.live.db, &why))
+            fail_msg("sector %" PRIu32 ": %s", bad, why.text);
+        /* A mount may have forgotten what the manifest did not tell yet: on without one. */
+        assert_int_equal(world_mount(&world, false), EKV_OK);
+        for (uint32_t i = 0; i < 1500; i++)
+            assert_int_equal(ekv_put(world.live.db, ekv_key("again", 5), &i, sizeof i), EKV_OK);
+        ekv_stat(world.live.db, &stat);
+        bool met = false; /* it is met only if it was free at the begin */
+        for (uint32_t i = 0; i < world.nor.now.failure_count; i++)
+            met |= world.nor.now.failures[i].met;
+        assert_int_equal(stat.sectors_retired, met ? 1 : 0);
+        assert_false(stat.read_only);
+        world_free(&world);
+    }
+}
+
+/* A store whose programs fail becomes read-only, says so, and still reads. */
+static void a_store_that_cannot_write_goes_read_only_and_reads_on(void **state)
+{
+    (void)state;
+    static struct world world;
+    struct world_options options = {.workload = 0, .geometry = small_geometry, .seed = 9};
+    struct model_why why;
+    struct ekv_stat stat;
+    options.memtable_count = 8;
+    options.start = NOR_AGED;
+    world_init(&world, &options);
+    assert_int_equal(world_format(&world), EKV_OK);
+    assert_int_equal(world_mount(&world, false), EKV_OK);
+    for (uint32_t i = 0; i < 60; i++)
+        assert_true(world_step(&world, &why));
+    nor_fail(&world.nor, (struct nor_failure){NOR_PROGRAM, NOR_ANY_SECTOR, 0, NOR_FOR_GOOD, false});
+    int first = ekv_put(world.live.db, ekv_key("new", 3), "x", 1);
+    assert_true(first == EKV_IO || first == EKV_READ_ONLY);
+    assert_int_equal(ekv_put(world.live.db, ekv_key("new", 3), "x", 1), EKV_READ_ONLY);
+    ekv_stat(world.live.db, &stat);
+    assert_true(stat.read_only);
+    if (!world_verify(&world, &why))
+        fail_msg("%s", why.text);
+    world_free(&world);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_failed_program_is_reported_and_loses_nothing),
+        cmocka_unit_test(a_failed_erase_is_reported_and_loses_nothing),
+        cmocka_unit_test(a_failed_read_is_reported_and_loses_nothing),
+        cmocka_unit_test(a_sector_that_cannot_be_erased_is_retired_and_counted),
+        cmocka_unit_test(a_store_that_cannot_write_goes_read_only_and_reads_on),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
