@@ -30,9 +30,11 @@ static uint32_t memtable_count(const struct ekv_geometry *geometry,
                                const struct ekv_mount_options *options)
 {
     uint32_t count = options ? options->memtable_count : 0;
+    /* A flush must not take more than a thirty-second of the flash. */
+    uint32_t most = (geometry->sector_count / 32 + 1) * (geometry->sector_size / 8);
     if (count == 0)
         return memtable_default(geometry);
-    return ekv_min(ekv_max(count, MEMTABLE_MIN), MEMTABLE_MAX);
+    return ekv_min(ekv_max(count, MEMTABLE_MIN), ekv_min(most, MEMTABLE_MAX));
 }
 
 /* The parts of the memory, in order; each begins at a multiple of eight. */
@@ -97,6 +99,7 @@ static int lay_out(struct ekv **db, const struct ekv_flash *flash, uint64_t stor
     self->catalog.runs = (struct ekv_run *)(void *)(bytes + plan.runs);
     self->catalog.run_capacity = ekv_format_run_count_max(geometry->sector_count) + 1;
     self->catalog.next_run_id = 1;
+    self->generation = 1;
     self->manifest.sectors = &self->sectors;
     self->manifest.copy = bytes + plan.build_pages;
     self->builder.index = self->merge.builder.index = &self->index;
@@ -121,40 +124,6 @@ static int close_log(struct ekv *db)
     ekv_store(value + 4, db->sectors.virgin, 3);
     return ekv_log_append_mark(&db->log, EKV_RECORD_CLOSE | EKV_RECORD_COMMITS, value,
                                sizeof value);
-}
-
-int ekv_format(const struct ekv_flash *flash, const struct ekv_format_options *options,
-               void *memory, size_t memory_size)
-{
-    struct ekv *db;
-    int error = lay_out(&db, flash, options->store_id, NULL, memory, memory_size);
-    if (error)
-        return error;
-    if (options->label) {
-        size_t size = strlen(options->label);
-        if (size >= sizeof db->catalog.label)
-            return EKV_INVALID;
-        memcpy(db->catalog.label, options->label, size);
-    }
-    db->catalog.retain_count = options->retain_count;
-    /* An older store must be gone before the new one is whole. */
-    for (uint32_t i = 0; !error && i < ekv_format_of(db)->ring_count; i++)
-        error = ekv_sector_erase(&db->sectors, i);
-    if (options->blank)
-        db->sectors.virgin = db->sectors.format.ring_count;
-    ekv_sectors_virgin_save(&db->sectors);
-    if (!error)
-        error = ekv_log_start(&db->log, 1);
-    if (error)
-        return error;
-    db->catalog.replay_sector = db->log.sector;
-    db->catalog.replay_sequence = db->log.sequence;
-    db->catalog.replay_offset = db->log.offset;
-    db->catalog.counted = ekv_log_position(&db->log);
-    error = ekv_manifest_create(&db->manifest, &db->catalog);
-    if (!error)
-        error = close_log(db);
-    return error ? error : ekv_flash_sync(flash, false);
 }
 
 static int probe_at(const struct ekv_flash *flash, uint32_t address, struct ekv_stamp_a *stamp)
@@ -188,6 +157,75 @@ static int probe(const struct ekv_flash *flash, struct ekv_stamp_a *stamp)
         }
     }
     return answer;
+}
+
+/* Erases the manifest's ring. An older store on it must stay whole until it is gone altogether, so
+ * its newest chain goes last, and that from its begin on. */
+static int erase_ring(struct ekv *db)
+{
+    struct ekv_format old = *ekv_format_of(db);
+    struct ekv_stamp_a stamp_a;
+    if (probe(&db->sectors.flash, &stamp_a) == EKV_OK)
+        old.store_id = stamp_a.store_id;
+    for (uint32_t n = 0; n < old.ring_count; n++) {
+        uint32_t first = EKV_NO_SECTOR, first_sequence = 0;
+        for (uint32_t i = 0; i < old.ring_count; i++) {
+            uint8_t bytes[EKV_STAMP_B_SIZE];
+            struct ekv_stamp_b stamp;
+            if (db->sectors.lives[i]) /* erased already */
+                continue;
+            int error =
+                ekv_flash_read(&db->sectors.flash, ekv_address(&old, i, ekv_stamp_b_offset(&old)),
+                               bytes, sizeof bytes);
+            if (error)
+                return error;
+            uint32_t sequence =
+                ekv_stamp_b_decode(&old, bytes, i, &stamp) == EKV_OK ? stamp.sequence : 0;
+            if (first == EKV_NO_SECTOR || sequence < first_sequence) {
+                first = i;
+                first_sequence = sequence;
+            }
+        }
+        int error = ekv_sector_erase(&db->sectors, first);
+        if (error)
+            return error;
+        db->sectors.lives[first] = 1;
+    }
+    for (uint32_t i = 0; i < old.ring_count; i++)
+        db->sectors.lives[i] = 0;
+    return EKV_OK;
+}
+
+int ekv_format(const struct ekv_flash *flash, const struct ekv_format_options *options,
+               void *memory, size_t memory_size)
+{
+    struct ekv *db;
+    int error = lay_out(&db, flash, options->store_id, NULL, memory, memory_size);
+    if (error)
+        return error;
+    if (options->label) {
+        size_t size = strlen(options->label);
+        if (size >= sizeof db->catalog.label)
+            return EKV_INVALID;
+        memcpy(db->catalog.label, options->label, size);
+    }
+    db->catalog.retain_count = options->retain_count;
+    error = erase_ring(db);
+    if (options->blank)
+        db->sectors.virgin = db->sectors.format.ring_count;
+    ekv_sectors_virgin_save(&db->sectors);
+    if (!error)
+        error = ekv_log_start(&db->log, 1);
+    if (error)
+        return error;
+    db->catalog.replay_sector = db->log.sector;
+    db->catalog.replay_sequence = db->log.sequence;
+    db->catalog.replay_offset = db->log.offset;
+    db->catalog.counted = ekv_log_position(&db->log);
+    error = ekv_manifest_create(&db->manifest, &db->catalog);
+    if (!error)
+        error = close_log(db);
+    return error ? error : ekv_flash_sync(flash, false);
 }
 
 int ekv_probe(struct ekv_flash *flash)

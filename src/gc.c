@@ -13,13 +13,14 @@
 #include "merge.h"
 #include "value.h"
 
-enum { COLD_EVERY = 8, COLD_SPREAD = 64, WORTH_MAX = EKV_LIVE_MAX * 9 / 10 };
+enum { SNAPSHOT_LOOKS = 16, COLD_EVERY = 8, COLD_SPREAD = 64, WORTH_MAX = EKV_LIVE_MAX * 9 / 10 };
 
 /* --- Moving records -------------------------------------------------------------------------- */
 
 static int make_slot(struct ekv *db)
 {
-    if (db->memtable.count < db->memtable.capacity)
+    /* What a recovery moves was replayed: it has its slot. */
+    if (db->memtable.count < db->memtable.capacity || db->unclean)
         return EKV_OK;
     int error = ekv_merge_drain(db);
     return error ? error : ekv_flush(db);
@@ -250,7 +251,38 @@ static int choose_cold(struct ekv *db, uint32_t *victim, uint32_t *sequence)
     return EKV_NOT_FOUND;
 }
 
-static int move_all(struct ekv *db, uint32_t sector, uint32_t sequence)
+/* True if an open snapshot sees this record, which is not current. Pieces of values and crowds of
+ * snapshots are not looked into: then it is enough that something was committed since. */
+static int is_seen(struct ekv *db, const struct ekv_found *found, bool *seen)
+{
+    uint8_t prefix[EKV_KEY_PREFIX];
+    struct ekv_key key;
+    uint64_t version;
+    uint32_t looks = 0;
+    uint8_t kind = ekv_record_kind(&found->record);
+    if (kind > EKV_RECORD_LIST)
+        return EKV_OK;
+    int error = ekv_record_version(&db->log, &found->record, found->sequence, &version);
+    if (!error)
+        error = ekv_record_key(&db->log, &found->record, prefix, &key);
+    for (struct ekv_snapshot *at = db->snapshots; !error && at && !*seen; at = at->next) {
+        struct ekv_found visible;
+        if (at->version < version || at->version >= db->last_version)
+            continue;
+        if (kind > EKV_RECORD_HEAD || looks++ == SNAPSHOT_LOOKS) {
+            *seen = true;
+            return EKV_OK;
+        }
+        error = ekv_lookup_key(db, key, &found->record, at->version, &visible);
+        *seen = error == EKV_OK && visible.record.address == found->record.address;
+        if (error == EKV_NOT_FOUND)
+            error = EKV_OK;
+    }
+    return error;
+}
+
+/* `seen`: whether a snapshot needs anything of the sector that was not moved. */
+static int move_all(struct ekv *db, uint32_t sector, uint32_t sequence, bool *seen)
 {
     const struct ekv_format *format = ekv_format_of(db);
     struct ekv_found found = {.sequence = sequence};
@@ -261,6 +293,8 @@ static int move_all(struct ekv *db, uint32_t sector, uint32_t sequence)
             error = ekv_record_verify(&db->log, &found.record, sequence);
         if (error == EKV_NOT_FOUND || error == EKV_CORRUPT)
             return EKV_OK; /* the end; what is live behind damage shows in the count */
+        if (!error && db->snapshots && !*seen)
+            error = is_seen(db, &found, seen);
         if (!error)
             error = ekv_gc_record(db, &found);
         if (error)
@@ -278,19 +312,20 @@ static bool has_room(const struct ekv *db, uint32_t victim)
     uint64_t live = (uint64_t)db->sectors.lives[victim] * body / EKV_LIVE_MAX;
     uint64_t room =
         ekv_log_room(&db->log) + (uint64_t)ekv_sectors_available(&db->sectors) * body * 9 / 10;
-    return live + live / 5 + EKV_PAGE_SIZE / 4 <= room;
+    return live + live / 5 + (live > 0 ? body / 8 : 0) <= room;
 }
 
 int ekv_gc(struct ekv *db)
 {
     uint32_t victim, sequence;
+    bool seen = false;
     int error = choose_cold(db, &victim, &sequence);
     if (error)
         error = choose(db, &victim, &sequence);
     if (!error && !has_room(db, victim))
         return EKV_FULL;
     if (!error)
-        error = move_all(db, victim, sequence);
+        error = move_all(db, victim, sequence, &seen);
     if (error)
         return error;
     if (db->sectors.lives[victim] != 0) {
@@ -299,7 +334,7 @@ int ekv_gc(struct ekv *db)
         return EKV_OK;
     }
     ekv_sector_set(&db->sectors, victim, EKV_SECTOR_EMPTIED);
-    db->sectors.lives[victim] = db->generation;
+    db->sectors.lives[victim] = seen ? db->generation : 0;
     db->collections++;
     return EKV_OK;
 }

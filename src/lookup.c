@@ -55,6 +55,14 @@ int ekv_lookup_same(struct ekv *db, const struct ekv_record *record, struct ekv_
     return error ? error : lookup(db, key, hash, EKV_VERSION_MAX, found);
 }
 
+int ekv_lookup_key(struct ekv *db, struct ekv_key key, const struct ekv_record *record,
+                   uint64_t limit, struct ekv_found *found)
+{
+    uint32_t hash;
+    int error = ekv_record_hash(&db->log, record, &hash);
+    return error ? error : lookup(db, key, hash, limit, found);
+}
+
 /* True if an open snapshot sees what stands at this place of the memtable. */
 static int still_seen(struct ekv *db, uint32_t index, bool *seen)
 {

@@ -17,6 +17,11 @@ EKV_MUST_CHECK int ekv_lookup_live(struct ekv *db, struct ekv_key key, uint64_t 
 EKV_MUST_CHECK int ekv_lookup_same(struct ekv *db, const struct ekv_record *record,
                                    struct ekv_found *found);
 
+/* The same as of a version, with the record's key at hand. */
+EKV_MUST_CHECK int ekv_lookup_key(struct ekv *db, struct ekv_key key,
+                                  const struct ekv_record *record, uint64_t limit,
+                                  struct ekv_found *found);
+
 /* Makes a record the current one of its key: counts it in, counts `old` (NULL: there was none) out,
  * and points the memtable, which must have room, at it. */
 EKV_MUST_CHECK int ekv_apply(struct ekv *db, const struct ekv_record *record,

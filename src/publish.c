@@ -43,7 +43,7 @@ void ekv_publish_limbo(struct ekv *db)
 {
     release(db, EKV_SECTOR_LIMBO);
     if (!db->snapshots)
-        db->generation = 0;
+        db->generation = 1;
 }
 
 int ekv_publish(struct ekv *db, uint32_t added)

@@ -10,82 +10,11 @@
 #include <string.h>
 
 enum {
-    PIECE = 64,
     SPLIT_ROOM_MIN = 192,  /* room worth splitting a value for */
     SPLIT_VALUE_MIN = 256, /* a smaller value is never split */
     CHUNK_MIN = 64,        /* bytes of value in a chunk worth its record */
     LIST_SIZE_MAX = 1 + EKV_VALUE_LINKS * EKV_LINK_SIZE,
 };
-
-struct ekv_write ekv_write_new(struct ekv *db, struct ekv_key key, bool commits)
-{
-    struct ekv_write write = {0};
-    if (key.space == EKV_ASIDE)
-        write.flags |= EKV_RECORD_ASIDE;
-    if (commits)
-        write.flags |= EKV_RECORD_COMMITS;
-    if (db->now) {
-        write.flags |= EKV_RECORD_TIMED;
-        write.time = db->now(db->now_context);
-    }
-    return write;
-}
-
-/* --- Appending records ----------------------------------------------------------------------- */
-
-static int write_key(struct ekv *db, struct ekv_key key, uint32_t size)
-{
-    uint8_t piece[PIECE];
-    uint32_t done = key.rest ? ekv_min(size, EKV_KEY_PREFIX) : size;
-    int error = ekv_log_write(&db->log, key.bytes, done);
-    while (!error && done < size) {
-        uint32_t length = ekv_min(size - done, PIECE);
-        error = ekv_log_read(&db->log, key.rest + done, piece, length);
-        if (!error)
-            error = ekv_log_write(&db->log, piece, length);
-        done += length;
-    }
-    return error;
-}
-
-static int write_tail(struct ekv *db, const struct ekv_write *write)
-{
-    uint8_t bytes[EKV_RECORD_TIME_SIZE];
-    int error = EKV_OK;
-    if (write->flags & EKV_RECORD_MOVED) {
-        ekv_store(bytes, write->version, EKV_RECORD_VERSION_SIZE);
-        error = ekv_log_write(&db->log, bytes, EKV_RECORD_VERSION_SIZE);
-    }
-    if (!error && write->flags & EKV_RECORD_TIMED) {
-        ekv_store(bytes, (uint64_t)write->time, EKV_RECORD_TIME_SIZE);
-        error = ekv_log_write(&db->log, bytes, EKV_RECORD_TIME_SIZE);
-    }
-    return error ? error : ekv_log_end(&db->log);
-}
-
-/* Appends {key, head, value}: `head` is a few bytes that come before the value's. */
-static int append_record(struct ekv *db, uint8_t kind, struct ekv_key key, uint32_t key_size,
-                         const struct ekv_write *write, const uint8_t *head, uint32_t head_size,
-                         const void *value, uint32_t size, uint32_t *address)
-{
-    struct ekv_record_layout layout = {
-        .type = kind | write->flags, .key_size = key_size, .value_size = head_size + size};
-    int error = ekv_log_begin(&db->log, &layout, address);
-    if (!error)
-        error = write_key(db, key, key_size);
-    if (!error)
-        error = ekv_log_write(&db->log, head, head_size);
-    if (!error)
-        error = ekv_log_write(&db->log, value, size);
-    return error ? error : write_tail(db, write);
-}
-
-int ekv_record_append(struct ekv *db, uint8_t kind, struct ekv_key key,
-                      const struct ekv_write *write, const void *value, uint32_t size,
-                      uint32_t *address)
-{
-    return append_record(db, kind, key, key.size, write, NULL, 0, value, size, address);
-}
 
 /* --- Trees: writing -------------------------------------------------------------------------- */
 
@@ -136,9 +65,9 @@ static int list_write(struct tree *tree, uint32_t level, uint32_t *address, uint
     *size = links_size(links_of(tree, level), count);
     ekv_store(head, tree->begins[level], EKV_PIECE_OFFSET_SIZE);
     head[EKV_PIECE_OFFSET_SIZE] = (uint8_t)level;
-    int error =
-        append_record(tree->db, EKV_RECORD_LIST, tree->owner, tree->owner_size, &tree->write, head,
-                      sizeof head, links_of(tree, level), count * EKV_LINK_SIZE, address);
+    int error = ekv_record_append_parts(tree->db, EKV_RECORD_LIST, tree->owner, tree->owner_size,
+                                        &tree->write, head, sizeof head, links_of(tree, level),
+                                        count * EKV_LINK_SIZE, address);
     tree->begins[level] += *size;
     tree->counts[level] = 0;
     return error;
@@ -193,8 +122,9 @@ static int tree_finish(struct tree *tree, const struct ekv_write *write, uint32_
             return error;
     }
     uint8_t head = (uint8_t)level;
-    return append_record(tree->db, EKV_RECORD_HEAD, tree->owner, tree->owner.size, write, &head, 1,
-                         links_of(tree, level), tree->counts[level] * EKV_LINK_SIZE, address);
+    return ekv_record_append_parts(tree->db, EKV_RECORD_HEAD, tree->owner, tree->owner.size, write,
+                                   &head, 1, links_of(tree, level),
+                                   tree->counts[level] * EKV_LINK_SIZE, address);
 }
 
 static uint32_t chunk_overhead(const struct ekv *db, uint32_t owner)
@@ -206,11 +136,19 @@ static uint32_t chunk_overhead(const struct ekv *db, uint32_t owner)
     return layout.size - layout.value_size + EKV_PIECE_OFFSET_SIZE + ekv_format_of(db)->alignment;
 }
 
+/* A quarter of a sector: a copy that gc makes may not find room in the head, and then leaves it
+ * unused. */
+static uint32_t chunk_size_max(const struct ekv *db)
+{
+    return ekv_max(2 * CHUNK_MIN, ekv_format_of(db)->geometry.sector_size / 4);
+}
+
 static int append_chunks(struct ekv *db, struct ekv_key key, const struct ekv_write *write,
                          const uint8_t *value, uint32_t size, uint32_t *address)
 {
     struct tree tree = {.db = db, .owner = key, .owner_size = owner_size(db, key)};
     uint32_t overhead = chunk_overhead(db, tree.owner_size);
+    uint32_t most = chunk_size_max(db);
     tree.write.flags = write->flags & EKV_RECORD_ASIDE;
     for (uint32_t offset = 0; offset < size;) {
         uint8_t head[EKV_PIECE_OFFSET_SIZE];
@@ -221,10 +159,10 @@ static int append_chunks(struct ekv *db, struct ekv_key key, const struct ekv_wr
                 return error;
             room = ekv_log_room(&db->log);
         }
-        uint32_t piece = ekv_min(size - offset, room - overhead);
+        uint32_t piece = ekv_min(ekv_min(size - offset, most), room - overhead);
         ekv_store(head, offset, sizeof head);
-        int error = append_record(db, EKV_RECORD_CHUNK, key, tree.owner_size, &tree.write, head,
-                                  sizeof head, value + offset, piece, &chunk);
+        int error = ekv_record_append_parts(db, EKV_RECORD_CHUNK, key, tree.owner_size, &tree.write,
+                                            head, sizeof head, value + offset, piece, &chunk);
         if (!error)
             error = tree_add(&tree, 0, chunk, piece);
         if (error)
@@ -267,7 +205,7 @@ uint64_t ekv_value_log_size(const struct ekv *db, struct ekv_key key, uint64_t s
     if (size + beside <= most)
         return size + beside;
     uint32_t overhead = chunk_overhead(db, owner_size(db, key));
-    uint64_t chunks = size / (most - overhead) + 2;
+    uint64_t chunks = size / chunk_size_max(db) + size / (most - overhead) + 2;
     uint64_t lists = chunks / (EKV_VALUE_LINKS - 1) + 1;
     return size + chunks * (overhead + EKV_LINK_SIZE) + beside + EKV_LINK_SIZE + 1 +
            lists * (overhead + EKV_LINK_SIZE + 1);
@@ -511,52 +449,6 @@ int ekv_value_count(struct ekv *db, const struct ekv_record *record, bool add)
 
 /* --- Moving ---------------------------------------------------------------------------------- */
 
-static int copy_bytes(struct ekv *db, const struct ekv_record *record, uint32_t offset,
-                      uint32_t size)
-{
-    uint8_t piece[PIECE];
-    for (uint32_t end = offset + size; offset < end;) {
-        uint32_t length = ekv_min(end - offset, PIECE);
-        int error = ekv_record_bytes(&db->log, record, offset, piece, length);
-        if (error)
-            return error;
-        error = ekv_log_write(&db->log, piece, length);
-        if (error)
-            return error;
-        offset += length;
-    }
-    return EKV_OK;
-}
-
-static int write_of(struct ekv *db, const struct ekv_found *found, struct ekv_write *write)
-{
-    write->flags = found->record.layout.type & (EKV_RECORD_ASIDE | EKV_RECORD_TIMED);
-    int error = ekv_record_version(&db->log, &found->record, found->sequence, &write->version);
-    if (!error)
-        error = ekv_record_time(&db->log, &found->record, &write->time);
-    return error;
-}
-
-int ekv_record_copy(struct ekv *db, const struct ekv_found *found, uint8_t flags, uint32_t *address)
-{
-    const struct ekv_record *record = &found->record;
-    struct ekv_write write;
-    /* Checked before, so that what is copied is never a damaged record under a good crc. */
-    int error = ekv_record_verify(&db->log, record, found->sequence);
-    if (!error)
-        error = write_of(db, found, &write);
-    if (error)
-        return error;
-    write.flags |= flags;
-    struct ekv_record_layout layout = record->layout;
-    layout.type = ekv_record_kind(record) | write.flags;
-    error = ekv_log_begin(&db->log, &layout, address);
-    if (!error)
-        error = copy_bytes(db, record, record->layout.head_size,
-                           record->layout.key_size + record->layout.value_size);
-    return error ? error : write_tail(db, &write);
-}
-
 /* Copies a list or head record with one of its links replaced. */
 static int node_copy(struct ekv *db, const struct ekv_found *found, const struct node *node,
                      uint32_t place, uint32_t child, bool pending, uint32_t *address)
@@ -565,7 +457,7 @@ static int node_copy(struct ekv *db, const struct ekv_found *found, const struct
     uint32_t at = node->links + place * EKV_LINK_SIZE;
     const struct ekv_record *record = &found->record;
     struct ekv_write write;
-    int error = write_of(db, found, &write);
+    int error = ekv_write_of(db, found, &write);
     if (error)
         return error;
     if (ekv_record_kind(record) == EKV_RECORD_HEAD && !pending)
@@ -574,15 +466,16 @@ static int node_copy(struct ekv *db, const struct ekv_found *found, const struct
     layout.type = ekv_record_kind(record) | write.flags;
     error = ekv_log_begin(&db->log, &layout, address);
     if (!error)
-        error = copy_bytes(db, record, record->layout.head_size, at - record->layout.head_size);
+        error = ekv_record_copy_bytes(db, record, record->layout.head_size,
+                                      at - record->layout.head_size);
     ekv_store(bytes, child, 4);
     if (!error)
         error = ekv_log_write(&db->log, bytes, 4);
     uint32_t rest =
         record->layout.head_size + record->layout.key_size + record->layout.value_size - (at + 4);
     if (!error)
-        error = copy_bytes(db, record, at + 4, rest);
-    return error ? error : write_tail(db, &write);
+        error = ekv_record_copy_bytes(db, record, at + 4, rest);
+    return error ? error : ekv_record_end(db, &write);
 }
 
 /* The way from a head down to a piece: the node at each level, and the link taken there. */
@@ -655,8 +548,9 @@ static int piece_copy(struct ekv *db, const struct ekv_found *piece, uint32_t *a
     if (!error)
         error = ekv_log_begin(&db->log, &layout, address);
     if (!error)
-        error = copy_bytes(db, record, layout.head_size, layout.key_size + layout.value_size);
-    return error ? error : write_tail(db, &write);
+        error = ekv_record_copy_bytes(db, record, layout.head_size,
+                                      layout.key_size + layout.value_size);
+    return error ? error : ekv_record_end(db, &write);
 }
 
 static int found_at(struct ekv *db, uint32_t address, struct ekv_found *found)

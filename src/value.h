@@ -9,28 +9,13 @@
 #ifndef EKV_VALUE_H
 #define EKV_VALUE_H
 
-#include "state.h"
-
-/* How a record is to be written beside its key and value. */
-struct ekv_write {
-    uint8_t flags;    /* of EKV_RECORD_* */
-    uint64_t version; /* with EKV_RECORD_MOVED */
-    int64_t time;     /* with EKV_RECORD_TIMED */
-};
-
-/* Flags and time for a new record of `key`: its space, the clock's time. */
-struct ekv_write ekv_write_new(struct ekv *db, struct ekv_key key, bool commits);
+#include "record.h"
 
 /* Appends a value and returns the address of its put or head record. Nothing refers to it yet.
  * Errors: EKV_FULL, EKV_READ_ONLY. Flash: 1.02 x the size programmed, at most. */
 EKV_MUST_CHECK int ekv_value_append(struct ekv *db, struct ekv_key key,
                                     const struct ekv_write *write, const void *value, size_t size,
                                     uint32_t *address);
-
-/* Appends a record without chunks. */
-EKV_MUST_CHECK int ekv_record_append(struct ekv *db, uint8_t kind, struct ekv_key key,
-                                     const struct ekv_write *write, const void *value,
-                                     uint32_t size, uint32_t *address);
 
 /* Bytes of log that a value takes, at most. */
 uint64_t ekv_value_log_size(const struct ekv *db, struct ekv_key key, uint64_t size);
@@ -50,11 +35,6 @@ EKV_MUST_CHECK int ekv_value_visit(struct ekv *db, const struct ekv_record *reco
 
 /* Adds all records of a value to the live counts, or takes them off. */
 EKV_MUST_CHECK int ekv_value_count(struct ekv *db, const struct ekv_record *record, bool add);
-
-/* Copies a record (a put, a delete, a head, or a pending one) to the log's head as it is, with its
- * version and time; `flags` replaces EKV_RECORD_COMMITS. Verifies it while copying. */
-EKV_MUST_CHECK int ekv_record_copy(struct ekv *db, const struct ekv_found *found, uint8_t flags,
-                                   uint32_t *address);
 
 /* If the tree of `head` (a current head record) holds `piece` (a chunk or list record), moves the
  * piece to the log's head, and with it what refers to it: the new head's address. EKV_NOT_FOUND if

@@ -9,7 +9,10 @@
 
 #include "recover.h"
 
-enum { GC_AHEAD = 3 };
+enum {
+    GC_AHEAD = 3,
+    VAIN_MAX = 4, /* collections in a row that gained nothing */
+};
 
 static uint32_t body_size(const struct ekv *db)
 {
@@ -88,18 +91,27 @@ static int find_more(struct ekv *db)
     return ekv_merge_force(db);
 }
 
+/* Bytes of log that could be written now and after the next edit of the manifest. */
+static uint64_t room_of(const struct ekv *db)
+{
+    uint64_t sectors = ekv_sectors_available(&db->sectors) + db->sectors.counts[EKV_SECTOR_EMPTIED];
+    return sectors * body_size(db) + ekv_log_room(&db->log);
+}
+
 static int make_room(struct ekv *db, uint64_t size, uint32_t floor)
 {
-    uint32_t tries = 2 * ekv_format_of(db)->geometry.sector_count;
-    for (; tries > 0; tries--) {
+    uint32_t tries = 2 * ekv_format_of(db)->geometry.sector_count, vain = 0;
+    for (; tries > 0 && vain < VAIN_MAX; tries--) {
         uint32_t need = sectors_for(db, size) + floor;
         uint32_t available = ekv_sectors_available(&db->sectors);
+        uint32_t emptied = db->sectors.counts[EKV_SECTOR_EMPTIED];
+        uint64_t room = room_of(db);
         if (available >= need)
             return EKV_OK;
         int error = EKV_NOT_FOUND;
-        uint32_t emptied = db->sectors.counts[EKV_SECTOR_EMPTIED];
         if (available + emptied < need && (available > 1 || emptied == 0))
             error = ekv_gc(db);
+        vain = error || room_of(db) > room ? 0 : vain + 1;
         if (error == EKV_NOT_FOUND || error == EKV_FULL)
             error = find_more(db);
         if (error == EKV_NOT_FOUND || error == EKV_FULL)
@@ -139,6 +151,10 @@ int ekv_write_begin(struct ekv *db, uint64_t size, uint64_t growth, uint32_t slo
         return EKV_FULL;
     uint32_t floor = floor_of(db);
     error = make_room(db, size, growth > 0 ? floor : ekv_max(1, floor - 1));
+    /* What frees space may use all but the sector that a recovery needs. */
+    if ((error == EKV_FULL || error == EKV_PINNED) && growth == 0 &&
+        ekv_sectors_available(&db->sectors) > sectors_for(db, size))
+        error = EKV_OK;
     if (!error && flush_due(db, slots))
         error = flush_now(db);
     return error;
