@@ -136,11 +136,19 @@ static uint32_t chunk_overhead(const struct ekv *db, uint32_t owner)
     return layout.size - layout.value_size + EKV_PIECE_OFFSET_SIZE + ekv_format_of(db)->alignment;
 }
 
+/* A quarter of a sector: a copy that gc makes may not find room in the head, and then leaves it
+ * unused. */
+static uint32_t chunk_size_max(const struct ekv *db)
+{
+    return ekv_max(2 * CHUNK_MIN, ekv_format_of(db)->geometry.sector_size / 4);
+}
+
 static int append_chunks(struct ekv *db, struct ekv_key key, const struct ekv_write *write,
                          const uint8_t *value, uint32_t size, uint32_t *address)
 {
     struct tree tree = {.db = db, .owner = key, .owner_size = owner_size(db, key)};
     uint32_t overhead = chunk_overhead(db, tree.owner_size);
+    uint32_t most = chunk_size_max(db);
     tree.write.flags = write->flags & EKV_RECORD_ASIDE;
     for (uint32_t offset = 0; offset < size;) {
         uint8_t head[EKV_PIECE_OFFSET_SIZE];
@@ -151,7 +159,7 @@ static int append_chunks(struct ekv *db, struct ekv_key key, const struct ekv_wr
                 return error;
             room = ekv_log_room(&db->log);
         }
-        uint32_t piece = ekv_min(size - offset, room - overhead);
+        uint32_t piece = ekv_min(ekv_min(size - offset, most), room - overhead);
         ekv_store(head, offset, sizeof head);
         int error = ekv_record_append_parts(db, EKV_RECORD_CHUNK, key, tree.owner_size, &tree.write,
                                             head, sizeof head, value + offset, piece, &chunk);
@@ -197,7 +205,7 @@ uint64_t ekv_value_log_size(const struct ekv *db, struct ekv_key key, uint64_t s
     if (size + beside <= most)
         return size + beside;
     uint32_t overhead = chunk_overhead(db, owner_size(db, key));
-    uint64_t chunks = size / (most - overhead) + 2;
+    uint64_t chunks = size / chunk_size_max(db) + size / (most - overhead) + 2;
     uint64_t lists = chunks / (EKV_VALUE_LINKS - 1) + 1;
     return size + chunks * (overhead + EKV_LINK_SIZE) + beside + EKV_LINK_SIZE + 1 +
            lists * (overhead + EKV_LINK_SIZE + 1);
