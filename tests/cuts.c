@@ -26,6 +26,7 @@ struct cuts {
     uint64_t numbers[CUTS_DEPTH_MAX];         /* of cuts met in each level, tried or not */
     char doing[120];
     char why[WHY_SIZE];
+    uint64_t recovered; /* flash operations until the mount after the last cut */
     bool stop;
     bool format; /* what is cut is a format */
 };
@@ -150,6 +151,13 @@ static bool recover(struct cuts *cuts, struct model *before, struct model *after
     return trap_run(recover_piece, &piece, cuts->why, sizeof cuts->why) && piece.good;
 }
 
+/* Whether the flash still holds what an unstable program left, and nothing was written since. Then
+ * the next mount may find the other state. */
+static bool is_undecided(const struct cuts *cuts)
+{
+    return cuts->world.nor.now.operations == cuts->recovered && nor_is_unstable(&cuts->world.nor);
+}
+
 static void remount_piece(void *context)
 {
     struct piece *piece = context;
@@ -226,7 +234,8 @@ static void try_cut(struct cuts *cuts, uint32_t level, const struct operation *o
     good = good && recover(cuts, before, result == EKV_OK ? NULL : after);
     if (!good)
         report(cuts, level + 1);
-    else if (cuts->options->follow > 0)
+    cuts->recovered = world->nor.now.operations;
+    if (good && cuts->options->follow > 0)
         search(cuts, level + 1, cuts->options->follow);
     world_forget_handles(world);
     model_free(&world->models.committed);
@@ -269,6 +278,9 @@ static void search(struct cuts *cuts, uint32_t level, uint32_t steps)
         struct model_why why;
         int result = EKV_OK;
         world_plan(world, &operation);
+        if (level > 0 && is_undecided(cuts) &&
+            (operation.kind == OPERATION_RELOAD || operation.kind == OPERATION_REMOUNT))
+            continue;
         world_describe(&operation, cuts->doing, sizeof cuts->doing);
         if (cutting)
             world_snapshot_take(world, &cuts->before[level]);
@@ -282,9 +294,11 @@ static void search(struct cuts *cuts, uint32_t level, uint32_t steps)
         if (good && !world_accept(world, &operation, result, &why))
             good = complain(cuts, "%s", why.text);
         if (good && cutting && count > 0) {
+            uint64_t recovered = cuts->recovered;
             world_snapshot_take(world, &cuts->after[level]);
             cut_step(cuts, level, &operation, count, result == EKV_OK);
             world_snapshot_restore(world, &cuts->after[level]);
+            cuts->recovered = recovered;
         }
         if (good)
             world_apply(world, &operation, result);
@@ -297,7 +311,7 @@ static void search(struct cuts *cuts, uint32_t level, uint32_t steps)
             return;
         }
     }
-    if (level > 0 && !cuts->stop)
+    if (level > 0 && !cuts->stop && !is_undecided(cuts))
         check_remount(cuts, level);
 }
 
@@ -390,6 +404,16 @@ static void formatted_piece(void *context)
         piece->good = complain(piece->cuts, "formatted again: %s", why.text);
 }
 
+/* The older store. */
+static void prepare_piece(void *context)
+{
+    struct piece *piece = context;
+    struct model_why why;
+    for (uint32_t i = 0; piece->good && i < piece->cuts->options->steps; i++)
+        if (!world_step(&piece->cuts->world, &why))
+            piece->good = complain(piece->cuts, "%s", why.text);
+}
+
 static void cut_format(struct cuts *cuts, uint64_t count)
 {
     struct world *world = &cuts->world;
@@ -418,14 +442,12 @@ static void cut_format(struct cuts *cuts, uint64_t count)
 void cuts_run_format(const struct cuts_options *options, struct cuts_result *result)
 {
     static struct cuts cuts;
-    struct model_why why;
-    struct piece piece = {.cuts = &cuts};
+    struct piece piece = {.cuts = &cuts, .good = true};
     open_cuts(&cuts, options, result);
     cuts.format = true;
     cuts.world.options.start = NOR_AGED; /* no store is formatted as blank twice */
     bool good = start(&cuts);
-    for (uint32_t i = 0; good && i < options->steps; i++)
-        good = world_step(&cuts.world, &why) || complain(&cuts, "%s", why.text);
+    good = good && trap_run(prepare_piece, &piece, cuts.why, sizeof cuts.why) && piece.good;
     snprintf(cuts.doing, sizeof cuts.doing, "format over an older store");
     world_snapshot_take(&cuts.world, &cuts.before[0]);
     uint64_t operations = cuts.world.nor.now.operations;

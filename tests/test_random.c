@@ -56,6 +56,8 @@ struct run {
     uint64_t state; /* of the cuts */
     uint32_t step;
     uint32_t cuts;
+    uint64_t recovered; /* flash operations until the mount after the last cut: until more were done
+                           an unstable flash may show the other state at the next mount */
     char doing[100];
     struct model_why why;
     bool good;
@@ -67,7 +69,10 @@ static bool step(struct run *run, bool cut)
     struct world *world = &run->world;
     struct operation operation;
     struct model after;
-    world_plan(world, &operation);
+    do
+        world_plan(world, &operation);
+    while (world->nor.now.operations == run->recovered && nor_is_unstable(&world->nor) &&
+           (operation.kind == OPERATION_RELOAD || operation.kind == OPERATION_REMOUNT));
     world_describe(&operation, run->doing, sizeof run->doing);
     nor_read_limit(&world->nor, READ_LIMIT);
     if (cut)
@@ -90,6 +95,7 @@ static bool step(struct run *run, bool cut)
                                  : world_recover(world, &before, &after, &run->why);
     model_free(&before);
     model_free(&after);
+    run->recovered = world->nor.now.operations;
     return good;
 }
 

@@ -730,11 +730,12 @@ bool world_verify(struct world *world, struct model_why *why)
 
 /* --- After a loss of power ------------------------------------------------------------------- */
 
+/* `detail` may lie in `why`. */
 static bool say(struct model_why *why, const char *words, const char *detail)
 {
     struct model_why plain;
     snprintf(plain.text, sizeof plain.text, "%s", detail);
-    snprintf(why->text, sizeof why->text, "%s %s", words, plain.text);
+    snprintf(why->text, sizeof why->text, "%.60s %.400s", words, plain.text);
     return false;
 }
 
