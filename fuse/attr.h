@@ -1,0 +1,50 @@
+/* Attributes: what is kept beside a value or a directory, and only when it was set explicitly.
+ *
+ * They lie in the key space EKV_ASIDE. A record there serves two nodes that share its key: the file
+ * whose key it is, and the directory whose prefix it is. It is deleted when it says nothing.
+ */
+#ifndef EKVFS_ATTR_H
+#define EKVFS_ATTR_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <time.h>
+
+/* Which attributes were set; the others have their defaults. */
+enum attr_set {
+    ATTR_MODE = 1,
+    ATTR_UID = 2,
+    ATTR_GID = 4,
+    ATTR_MTIME = 8,    /* counts until the value is written again */
+    ATTR_SYMLINK = 16, /* the value is the target */
+};
+
+struct attr {
+    uint8_t set;
+    uint16_t mode; /* the permission bits, with set-id and sticky: 07777 */
+    uint32_t uid;
+    uint32_t gid;
+    int64_t mtime_seconds;
+    uint32_t mtime_nanoseconds;
+};
+
+/* A whole record. `directory` says that the directory exists even when it is empty. */
+struct attr_record {
+    bool has_file;
+    bool has_directory;
+    struct attr file;
+    struct attr directory;
+};
+
+enum { ATTR_RECORD_MAX = 64 };
+
+/* Returns the size, or 0 if the record says nothing and must be deleted. */
+size_t attr_encode(const struct attr_record *record, uint8_t bytes[ATTR_RECORD_MAX]);
+
+/* False if the bytes are no record of a version that this code knows. */
+bool attr_decode(const uint8_t *bytes, size_t size, struct attr_record *record);
+
+void attr_set_mtime(struct attr *attr, struct timespec time);
+
+#endif

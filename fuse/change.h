@@ -1,0 +1,43 @@
+/* What changes names and attributes. Each function takes the writer lock, and is one commit: done
+ * or not done. They return 0 or an errno. */
+#ifndef EKVFS_CHANGE_H
+#define EKVFS_CHANGE_H
+
+#include "tree.h"
+
+EKV_MUST_CHECK int change_mkdir(struct fs *fs, struct node *parent, const char *name,
+                                const struct attr *attr);
+EKV_MUST_CHECK int change_symlink(struct fs *fs, struct node *parent, const char *name,
+                                  const char *target, const struct attr *attr);
+EKV_MUST_CHECK int change_unlink(struct fs *fs, struct node *parent, const char *name);
+EKV_MUST_CHECK int change_rmdir(struct fs *fs, struct node *parent, const char *name);
+
+/* `flags` are renameat2's. */
+EKV_MUST_CHECK int change_rename(struct fs *fs, struct node *parent, const char *name,
+                                 struct node *new_parent, const char *new_name, unsigned flags);
+
+/* Sets attributes of a node beside the others. */
+EKV_MUST_CHECK int change_attr(struct fs *fs, struct node *node, const struct attr *attr);
+
+/* --- For those above ---------------------------------------------------------------------------
+ */
+
+/* Refuses what would use space that open files have reserved. */
+EKV_MUST_CHECK int change_admit(struct fs *fs, size_t key_size, uint64_t value_size);
+
+/* Adds to a batch that removes the only name of a directory what makes the directory stay. */
+EKV_MUST_CHECK int change_keep(struct fs *fs, struct batch *batch, struct node *directory);
+
+/* What a path stands for in the store: a file's key, or all below a directory's prefix. */
+struct subtree {
+    const struct key *key;
+    bool directory;
+};
+
+/* Deletes it, or puts a copy of it somewhere else, as it was at a snapshot. */
+EKV_MUST_CHECK int subtree_delete(struct batch *batch, const struct view *then,
+                                  const struct subtree *subtree);
+EKV_MUST_CHECK int subtree_copy(struct batch *batch, const struct view *then,
+                                const struct subtree *from, const struct subtree *to);
+
+#endif

@@ -1,0 +1,535 @@
+/* Files that are open or hold uncommitted changes.
+ *
+ * Invariants: a dirty file is loaded, and has space reserved for its size unless it is dead. While
+ * a commit writes the content out it holds the file's lock shared, so readers go on and writers
+ * wait; a change that slips in between that and the end of the commit leaves the file dirty.
+ * Content stays in memory after a commit as long as somebody has the file open for writing.
+ *
+ * After a crash the store has what was last committed, whole.
+ */
+#include "file.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "report.h"
+
+enum { COMPARE_SIZE = 64 * 1024, COMMIT_TIME_SLACK = 1000000 };
+
+/* --- References --------------------------------------------------------------------------------
+ */
+
+static struct file *file_new(struct node *node)
+{
+    struct file *file = calloc(1, sizeof *file);
+    if (file) {
+        pthread_rwlock_init(&file->lock, NULL);
+        file->node = node;
+    }
+    return file;
+}
+
+struct file *file_obtain(struct fs *fs, struct node *node)
+{
+    struct node_table *nodes = &fs->nodes;
+    pthread_mutex_lock(&nodes->lock);
+    struct file *file = node->file;
+    if (!file) {
+        file = file_new(node);
+        if (file) {
+            node->refs++;
+            node->file = file;
+            file->next = fs->files;
+            if (fs->files)
+                fs->files->previous = file;
+            fs->files = file;
+        }
+    }
+    if (file)
+        file->refs++;
+    pthread_mutex_unlock(&nodes->lock);
+    return file;
+}
+
+struct file *file_of(struct fs *fs, struct node *node)
+{
+    pthread_mutex_lock(&fs->nodes.lock);
+    struct file *file = node->file;
+    if (file)
+        file->refs++;
+    pthread_mutex_unlock(&fs->nodes.lock);
+    return file;
+}
+
+void file_release(struct fs *fs, struct file *file)
+{
+    if (!file)
+        return;
+    pthread_mutex_lock(&fs->nodes.lock);
+    assert(file->refs > 0);
+    bool last = --file->refs == 0;
+    if (last) {
+        file->node->file = NULL;
+        if (file->next)
+            file->next->previous = file->previous;
+        if (file->previous)
+            file->previous->next = file->next;
+        else
+            fs->files = file->next;
+    }
+    pthread_mutex_unlock(&fs->nodes.lock);
+    if (!last)
+        return;
+    space_release(&fs->space, &file->reserved);
+    node_unref(&fs->nodes, file->node);
+    pthread_rwlock_destroy(&file->lock);
+    free(file->data);
+    free(file);
+}
+
+void file_writer_begin(struct fs *fs, struct file *file)
+{
+    pthread_mutex_lock(&fs->nodes.lock);
+    file->writers++;
+    pthread_mutex_unlock(&fs->nodes.lock);
+}
+
+bool file_writer_end(struct fs *fs, struct file *file)
+{
+    pthread_mutex_lock(&fs->nodes.lock);
+    bool last = --file->writers == 0;
+    pthread_mutex_unlock(&fs->nodes.lock);
+    return last;
+}
+
+static bool has_writers(struct fs *fs, const struct file *file)
+{
+    pthread_mutex_lock(&fs->nodes.lock);
+    bool has = file->writers > 0;
+    pthread_mutex_unlock(&fs->nodes.lock);
+    return has;
+}
+
+/* --- Content -----------------------------------------------------------------------------------
+ */
+
+static bool make_room(struct file *file, size_t size)
+{
+    if (size <= file->capacity)
+        return true;
+    size_t capacity = file->capacity + file->capacity / 2;
+    if (capacity < size)
+        capacity = size;
+    if (capacity < 256)
+        capacity = 256;
+    uint8_t *data = realloc(file->data, capacity);
+    if (!data)
+        return false;
+    file->data = data;
+    file->capacity = capacity;
+    return true;
+}
+
+static void drop_content(struct file *file)
+{
+    free(file->data);
+    file->data = NULL;
+    file->size = file->capacity = 0;
+    file->loaded = false;
+}
+
+/* Reads the committed value into memory. With the file's lock held for writing. */
+static int load(struct fs *fs, struct file *file)
+{
+    if (file->loaded)
+        return 0;
+    struct key key = {0};
+    uint64_t moves = 0;
+    int error;
+    do {
+        drop_content(file);
+        error = node_key(&fs->nodes, file->node, &key, &moves);
+        if (!error)
+            error =
+                view_load(file->node->view, ekv_key(key.bytes, key.size), &file->data, &file->size);
+    } while (node_moved(&fs->nodes, moves));
+    key_free(&key);
+    if (error)
+        return error;
+    file->capacity = file->size ? file->size : 1;
+    file->loaded = true;
+    return 0;
+}
+
+static int read_store(struct fs *fs, struct file *file, uint64_t offset, void *buffer, size_t size,
+                      size_t *got)
+{
+    struct key key = {0};
+    uint64_t moves = 0;
+    int error;
+    do {
+        error = node_key(&fs->nodes, file->node, &key, &moves);
+        if (!error)
+            error =
+                view_get(file->node->view, ekv_key(key.bytes, key.size), offset, buffer, size, got);
+    } while (node_moved(&fs->nodes, moves));
+    key_free(&key);
+    return error;
+}
+
+int file_read(struct fs *fs, struct file *file, uint64_t offset, void *buffer, size_t size,
+              size_t *got)
+{
+    int error = 0;
+    *got = 0;
+    for (;;) {
+        pthread_rwlock_rdlock(&file->lock);
+        bool loaded = file->loaded;
+        if (loaded && offset < file->size) {
+            *got = file->size - offset < size ? file->size - (size_t)offset : size;
+            memcpy(buffer, file->data + offset, *got);
+        }
+        uint64_t change = file->change;
+        pthread_rwlock_unlock(&file->lock);
+        if (loaded)
+            return 0;
+        error = read_store(fs, file, offset, buffer, size, got);
+        pthread_rwlock_rdlock(&file->lock);
+        bool same = file->change == change && !(file->loaded && error);
+        pthread_rwlock_unlock(&file->lock);
+        if (same)
+            return error;
+    }
+}
+
+/* Space for the file at a size. The key's size is taken generously: its name may change. */
+static int reserve(struct fs *fs, struct file *file, uint64_t size)
+{
+    if (file->dead)
+        return 0;
+    size_t key_size = file->node->bytes_size + (size_t)256;
+    return space_reserve(&fs->space, &file->reserved, space_cost(&fs->space, key_size, size));
+}
+
+static void changed(struct file *file)
+{
+    file->dirty = true;
+    file->change++;
+    file->mtime = store_now();
+    file->mtime_seen = false;
+    file->attr.set &= (uint8_t)~ATTR_MTIME; /* what was set explicitly is over */
+}
+
+static int resize(struct fs *fs, struct file *file, uint64_t size)
+{
+    if (size > file->size || !file->dirty) {
+        int error = reserve(fs, file, size);
+        if (error)
+            return error;
+        if (!make_room(file, (size_t)size))
+            return ENOMEM;
+        if (size > file->size)
+            memset(file->data + file->size, 0, (size_t)size - file->size);
+    }
+    file->size = (size_t)size;
+    return 0;
+}
+
+int file_write(struct fs *fs, struct file *file, uint64_t offset, const void *bytes, size_t size)
+{
+    if (offset > SIZE_MAX / 2 - size)
+        return EFBIG;
+    pthread_rwlock_wrlock(&file->lock);
+    int error = load(fs, file);
+    size_t old_size = file->size;
+    if (!error && (offset + size > file->size || !file->dirty))
+        error = resize(fs, file, offset + size > old_size ? offset + size : old_size);
+    if (!error && size > 0) {
+        memcpy(file->data + offset, bytes, size);
+        changed(file);
+    }
+    pthread_rwlock_unlock(&file->lock);
+    return error;
+}
+
+int file_resize(struct fs *fs, struct file *file, uint64_t size)
+{
+    if (size > SIZE_MAX / 2)
+        return EFBIG;
+    pthread_rwlock_wrlock(&file->lock);
+    int error = 0;
+    if (size == 0 && !file->loaded) { /* no need to read what is dropped */
+        file->loaded = true;
+        file->size = 0;
+    } else {
+        error = load(fs, file);
+    }
+    if (!error)
+        error = resize(fs, file, size);
+    if (!error)
+        changed(file);
+    else if (!file->dirty && !file->created)
+        drop_content(file);
+    pthread_rwlock_unlock(&file->lock);
+    return error;
+}
+
+void file_create(struct file *file, const struct attr *attr)
+{
+    pthread_rwlock_wrlock(&file->lock);
+    file->loaded = true;
+    file->created = true;
+    changed(file);
+    file->attr = *attr;
+    pthread_rwlock_unlock(&file->lock);
+}
+
+int file_detach(struct fs *fs, struct file *file)
+{
+    pthread_rwlock_wrlock(&file->lock);
+    int error = load(fs, file);
+    pthread_rwlock_unlock(&file->lock);
+    return error;
+}
+
+void file_die(struct fs *fs, struct file *file, const struct attr *attr, int64_t mtime)
+{
+    pthread_rwlock_wrlock(&file->lock);
+    if (!file->dirty)
+        file->mtime = mtime;
+    if (!file->created) {
+        struct attr merged = *attr;
+        if (file->dirty)
+            merged.set &= (uint8_t)~ATTR_MTIME;
+        attr_merge(&merged, &file->attr);
+        file->attr = merged;
+    }
+    file->dead = true;
+    file->change++;
+    space_release(&fs->space, &file->reserved);
+    pthread_rwlock_unlock(&file->lock);
+}
+
+/* --- Attributes --------------------------------------------------------------------------------
+ */
+
+void attr_merge(struct attr *attr, const struct attr *over)
+{
+    attr->set |= over->set;
+    if (over->set & ATTR_MODE)
+        attr->mode = over->mode;
+    if (over->set & ATTR_UID)
+        attr->uid = over->uid;
+    if (over->set & ATTR_GID)
+        attr->gid = over->gid;
+    if (over->set & ATTR_MTIME) {
+        attr->mtime_seconds = over->mtime_seconds;
+        attr->mtime_nanoseconds = over->mtime_nanoseconds;
+    }
+}
+
+bool file_differs(struct file *file, uint64_t *size, int64_t *mtime, struct attr *attr,
+                  bool *created)
+{
+    pthread_rwlock_wrlock(&file->lock);
+    bool differs = file->dirty || file->created || file->dead;
+    if (differs) {
+        *size = file->size;
+        *mtime = file->mtime;
+        *attr = file->attr;
+        *created = file->created || file->dead;
+        file->mtime_seen = true;
+    }
+    pthread_rwlock_unlock(&file->lock);
+    return differs;
+}
+
+bool file_set_attr(struct file *file, const struct attr *attr)
+{
+    pthread_rwlock_wrlock(&file->lock);
+    bool kept = file->dirty || file->created || file->dead;
+    if (kept) {
+        attr_merge(&file->attr, attr);
+        file->attr_dirty = true;
+        file->change++;
+    }
+    pthread_rwlock_unlock(&file->lock);
+    return kept;
+}
+
+/* --- Commit ------------------------------------------------------------------------------------
+ */
+
+/* Whether the store has these very bytes already. */
+static int same_as_stored(struct fs *fs, const struct file *file, struct ekv_key key, bool *same)
+{
+    struct ekv_entry entry;
+    *same = false;
+    int error = view_find(&fs->live, key, &entry);
+    if (error || entry.size != file->size)
+        return error == ENOENT ? 0 : error;
+    uint8_t *piece = malloc(COMPARE_SIZE);
+    if (!piece)
+        return ENOMEM;
+    size_t done = 0, got = 1;
+    *same = true;
+    while (!error && *same && done < file->size && got > 0) {
+        error = view_get(&fs->live, key, done, piece, COMPARE_SIZE, &got);
+        if (!error)
+            *same = got <= file->size - done && memcmp(piece, file->data + done, got) == 0;
+        done += got;
+    }
+    free(piece);
+    return error;
+}
+
+/* The mtime is the commit time. If somebody was told another one before, that one stands: as the
+ * commit time while the difference is small, beside the value otherwise. */
+static void settle_mtime(struct fs *fs, struct file *file)
+{
+    if (!file->mtime_seen || file->attr.set & ATTR_MTIME)
+        return;
+    if (file->mtime >= fs->store.last_time && store_now() - file->mtime < COMMIT_TIME_SLACK) {
+        fs->store.commit_time = file->mtime;
+        return;
+    }
+    struct timespec time = {.tv_sec = file->mtime / 1000000,
+                            .tv_nsec = file->mtime % 1000000 * 1000};
+    attr_set_mtime(&file->attr, time);
+    file->attr_dirty = true;
+}
+
+static int commit_value(struct fs *fs, struct file *file, const struct key *key, bool same)
+{
+    struct attr_record record;
+    struct ekv_key name = ekv_key(key->bytes, key->size);
+    bool aside = file->attr_dirty;
+    if (file->created || aside) {
+        int error = view_attr(&fs->live, key->bytes, key->size, &record, NULL);
+        if (error && error != ENOENT)
+            return error;
+        if (file->created) { /* nothing of an earlier file of that name stays */
+            aside = record.has_file || file->attr.set;
+            memset(&record.file, 0, sizeof record.file);
+        }
+        attr_merge(&record.file, &file->attr);
+        record.has_file = true;
+    }
+    if (!aside)
+        return same ? 0 : store_put(&fs->store, name, file->data, file->size);
+    struct batch batch;
+    int error = batch_begin(&batch, &fs->store);
+    if (error)
+        return error;
+    if (!same)
+        error = batch_put(&batch, name, file->data, file->size);
+    if (!error)
+        error = batch_attr(&batch, key->bytes, key->size, &record);
+    if (!error)
+        return batch_commit(&batch);
+    batch_abort(&batch);
+    return error;
+}
+
+static void commit_end(struct fs *fs, struct file *file, uint64_t change)
+{
+    bool keep = has_writers(fs, file);
+    pthread_rwlock_wrlock(&file->lock);
+    file->created = false;
+    if (file->change == change) {
+        file->dirty = file->attr_dirty = false;
+        memset(&file->attr, 0, sizeof file->attr);
+        space_release(&fs->space, &file->reserved);
+        if (!keep)
+            drop_content(file);
+    }
+    pthread_rwlock_unlock(&file->lock);
+}
+
+int file_commit_locked(struct fs *fs, struct file *file)
+{
+    struct key key = {0};
+    bool same = false;
+    pthread_rwlock_rdlock(&file->lock);
+    uint64_t change = file->change;
+    bool needed = (file->dirty || file->created || file->attr_dirty) && !file->dead;
+    int error = needed ? node_key(&fs->nodes, file->node, &key, NULL) : 0;
+    if (needed && !error && key.size > fs->store.key_size_max)
+        error = ENAMETOOLONG;
+    if (needed && !error && !file->created)
+        error = same_as_stored(fs, file, ekv_key(key.bytes, key.size), &same);
+    if (needed && !error) {
+        if (!same)
+            settle_mtime(fs, file);
+        error = commit_value(fs, file, &key, same);
+        fs->store.commit_time = 0;
+    }
+    pthread_rwlock_unlock(&file->lock);
+    if (needed && !error)
+        commit_end(fs, file, change);
+    key_free(&key);
+    return error;
+}
+
+int file_commit(struct fs *fs, struct file *file)
+{
+    store_write(&fs->store);
+    int error = file_commit_locked(fs, file);
+    store_write_end(&fs->store);
+    return error;
+}
+
+/* The next file after `previous` (NULL: the first), with a reference, giving up that of
+ * `previous`. */
+static struct file *next_file(struct fs *fs, struct file *previous)
+{
+    pthread_mutex_lock(&fs->nodes.lock);
+    struct file *file = previous ? previous->next : fs->files;
+    if (file)
+        file->refs++;
+    pthread_mutex_unlock(&fs->nodes.lock);
+    file_release(fs, previous);
+    return file;
+}
+
+bool file_any_new(struct fs *fs, const struct node *directory)
+{
+    bool any = false;
+    pthread_mutex_lock(&fs->nodes.lock);
+    for (struct file *file = fs->files; file && !any; file = file->next)
+        any =
+            file->node->parent == directory && !file->node->unlinked && atomic_load(&file->created);
+    pthread_mutex_unlock(&fs->nodes.lock);
+    return any;
+}
+
+int file_commit_all(struct fs *fs)
+{
+    int result = 0;
+    for (struct file *file = next_file(fs, NULL); file; file = next_file(fs, file)) {
+        int error = file_commit(fs, file);
+        if (error)
+            result = report_failure(error, "the last changes of \"%.*s\" were lost: %s",
+                                    (int)file->node->name_size, file->node->name, strerror(error));
+    }
+    return result;
+}
+
+int file_commit_new(struct fs *fs, const struct node *directory)
+{
+    int result = 0;
+    for (struct file *file = next_file(fs, NULL); file; file = next_file(fs, file)) {
+        pthread_mutex_lock(&fs->nodes.lock);
+        bool here = !directory || file->node->parent == directory;
+        pthread_mutex_unlock(&fs->nodes.lock);
+        pthread_rwlock_rdlock(&file->lock);
+        bool new = file->created && file->size == 0;
+        pthread_rwlock_unlock(&file->lock);
+        int error = here && new ? file_commit(fs, file) : 0;
+        if (error)
+            result = error;
+    }
+    return result;
+}

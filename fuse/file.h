@@ -1,0 +1,84 @@
+/* Files that are open or hold uncommitted changes.
+ *
+ * All handles of a node share one file: what one writes the others read. The changes live in memory
+ * until they are committed as a whole. A file stays as long as somebody has a reference.
+ *
+ * Functions return 0 or an errno. None is called with the writer lock held, except those that say
+ * so.
+ */
+#ifndef EKVFS_FILE_H
+#define EKVFS_FILE_H
+
+#include "fs.h"
+
+struct file {
+    struct node *node; /* with a reference */
+    struct file *next, *previous;
+    unsigned refs;    /* under the node table's lock */
+    unsigned writers; /* handles that can write; likewise */
+
+    pthread_rwlock_t lock; /* guards what follows */
+    uint8_t *data;         /* the whole content, if `loaded` */
+    size_t size, capacity;
+    bool loaded;
+    bool dirty;          /* not committed as it is here */
+    atomic_bool created; /* the store has no such key yet */
+    bool dead;           /* it has no name any more: nothing is committed */
+    uint64_t change;     /* counts changes */
+    int64_t mtime;       /* of the last change, microseconds since 1970 */
+    bool mtime_seen;     /* somebody was told it before the commit */
+    struct attr attr;    /* what to keep beside the value: all if `created`, else what was set */
+    bool attr_dirty;
+    uint64_t reserved; /* of space */
+};
+
+/* The file of a node, with a reference; NULL: no memory. */
+struct file *file_obtain(struct fs *fs, struct node *node);
+/* NULL if it has none. */
+struct file *file_of(struct fs *fs, struct node *node);
+void file_release(struct fs *fs, struct file *file);
+
+void file_writer_begin(struct fs *fs, struct file *file);
+/* True if it was the last. */
+bool file_writer_end(struct fs *fs, struct file *file);
+
+/* A new file without a key yet. `attr` is what it will have. */
+void file_create(struct file *file, const struct attr *attr);
+
+/* Reads at most `size` bytes; `got` is fewer only at the end. */
+EKV_MUST_CHECK int file_read(struct fs *fs, struct file *file, uint64_t offset, void *buffer,
+                             size_t size, size_t *got);
+EKV_MUST_CHECK int file_write(struct fs *fs, struct file *file, uint64_t offset, const void *bytes,
+                              size_t size);
+EKV_MUST_CHECK int file_resize(struct fs *fs, struct file *file, uint64_t size);
+
+/* Makes the content independent of the store: before its key is deleted or replaced. Called with
+ * the writer lock held. */
+EKV_MUST_CHECK int file_detach(struct fs *fs, struct file *file);
+/* Its name is gone. `attr` and `mtime` are what the store said of it. */
+void file_die(struct fs *fs, struct file *file, const struct attr *attr, int64_t mtime);
+
+/* Commits what is not committed. */
+EKV_MUST_CHECK int file_commit(struct fs *fs, struct file *file);
+/* The same with the writer lock held. */
+EKV_MUST_CHECK int file_commit_locked(struct fs *fs, struct file *file);
+/* All files, at unmount; and new and still empty ones in one directory, or all if NULL. */
+EKV_MUST_CHECK int file_commit_all(struct fs *fs);
+EKV_MUST_CHECK int file_commit_new(struct fs *fs, const struct node *directory);
+
+/* Whether a directory has names that the store does not know yet. */
+bool file_any_new(struct fs *fs, const struct node *directory);
+
+/* What differs from the store. False: nothing does. `attr` is merged into what the store says,
+ * or replaces it if `created`. */
+bool file_differs(struct file *file, uint64_t *size, int64_t *mtime, struct attr *attr,
+                  bool *created);
+
+/* Sets attributes that are to be committed with the content. False if there is nothing to commit
+ * them with. */
+bool file_set_attr(struct file *file, const struct attr *attr);
+
+/* Lays set attributes over others. */
+void attr_merge(struct attr *attr, const struct attr *over);
+
+#endif

@@ -1,0 +1,26 @@
+/* The file system: the parts that an operation needs, and the defaults of the mount. */
+#ifndef EKVFS_FS_H
+#define EKVFS_FS_H
+
+#include <sys/types.h>
+
+#include "node.h"
+#include "space.h"
+#include "store.h"
+
+struct file;
+
+struct fs {
+    struct store store;
+    struct view live; /* the store as it is */
+    struct space space;
+    struct node_table nodes;
+    struct file *files; /* all of them, under the node table's lock */
+    uid_t uid;          /* whose everything is that says nothing else */
+    gid_t gid;
+    mode_t file_mode; /* permissions of what says nothing else */
+    mode_t directory_mode;
+    int64_t mount_time; /* microseconds since 1970: the time of what has none */
+};
+
+#endif

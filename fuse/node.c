@@ -1,0 +1,477 @@
+/* The node table.
+ *
+ * Two chained hash tables over the same nodes, by id and by (parent, name), doubled when full. One
+ * lock guards all of it and is only held for pointer work. A node without lookups and references is
+ * freed at once and lets go of its parent, which is done in a loop.
+ */
+#include "node.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { BUCKETS_FIRST = 256 };
+
+/* --- Keys --------------------------------------------------------------------------------------
+ */
+
+bool key_reserve(struct key *key, size_t capacity)
+{
+    if (!key->bytes) {
+        key->bytes = key->small;
+        key->capacity = sizeof key->small;
+    }
+    if (capacity <= key->capacity)
+        return true;
+    if (capacity < 2 * key->capacity)
+        capacity = 2 * key->capacity;
+    uint8_t *old = key->bytes == key->small ? NULL : key->bytes;
+    uint8_t *bytes = realloc(old, capacity);
+    if (!bytes)
+        return false;
+    if (!old)
+        memcpy(bytes, key->small, key->size);
+    key->bytes = bytes;
+    key->capacity = capacity;
+    return true;
+}
+
+void key_free(struct key *key)
+{
+    if (key->bytes != key->small)
+        free(key->bytes);
+    key->bytes = NULL;
+    key->size = key->capacity = 0;
+}
+
+bool key_set(struct key *key, const void *bytes, size_t size)
+{
+    if (!key_reserve(key, size))
+        return false;
+    memcpy(key->bytes, bytes, size);
+    key->size = size;
+    return true;
+}
+
+/* --- Hashes ------------------------------------------------------------------------------------
+ */
+
+static uint64_t hash(const void *bytes, size_t size, uint64_t seed)
+{
+    const uint8_t *in = bytes;
+    uint64_t state = seed ^ 0xcbf29ce484222325u;
+    for (size_t i = 0; i < size; i++)
+        state = (state ^ in[i]) * 0x100000001b3u;
+    state = (state ^ state >> 32) * 0xd6e8feb86659fd93u;
+    state = (state ^ state >> 32) * 0xd6e8feb86659fd93u;
+    return state ^ state >> 32;
+}
+
+static struct node **id_bucket(const struct node_table *table, uint64_t id)
+{
+    return &table->by_id[id & (table->buckets - 1)];
+}
+
+static struct node **name_bucket(const struct node_table *table, const struct node *parent,
+                                 const char *name, size_t name_size)
+{
+    return &table->by_name[hash(name, name_size, parent->id) & (table->buckets - 1)];
+}
+
+static struct node *find_id(const struct node_table *table, uint64_t id)
+{
+    struct node *node = *id_bucket(table, id);
+    while (node && node->id != id)
+        node = node->next_by_id;
+    return node;
+}
+
+static struct node *find_name(const struct node_table *table, const struct node *parent,
+                              const char *name, size_t name_size)
+{
+    struct node *node = *name_bucket(table, parent, name, name_size);
+    while (node && !(node->parent == parent && node->name_size == name_size &&
+                     memcmp(node->name, name, name_size) == 0))
+        node = node->next_by_name;
+    return node;
+}
+
+static void enter_name(struct node_table *table, struct node *node)
+{
+    struct node **bucket = name_bucket(table, node->parent, node->name, node->name_size);
+    node->next_by_name = *bucket;
+    *bucket = node;
+}
+
+static void leave_name(struct node_table *table, struct node *node)
+{
+    struct node **link = name_bucket(table, node->parent, node->name, node->name_size);
+    while (*link != node)
+        link = &(*link)->next_by_name;
+    *link = node->next_by_name;
+}
+
+static void enter_id(struct node_table *table, struct node *node)
+{
+    struct node **bucket = id_bucket(table, node->id);
+    node->next_by_id = *bucket;
+    *bucket = node;
+}
+
+static void grow(struct node_table *table)
+{
+    struct node **old_by_id = table->by_id;
+    size_t old_buckets = table->buckets, buckets = 2 * table->buckets;
+    struct node **by_id = calloc(buckets, sizeof *by_id);
+    struct node **by_name = calloc(buckets, sizeof *by_name);
+    if (!by_id || !by_name) { /* longer chains then */
+        free(by_id);
+        free(by_name);
+        return;
+    }
+    free(table->by_name);
+    table->by_id = by_id;
+    table->by_name = by_name;
+    table->buckets = buckets;
+    for (size_t i = 0; i < old_buckets; i++) {
+        struct node *next;
+        for (struct node *node = old_by_id[i]; node; node = next) {
+            next = node->next_by_id;
+            enter_id(table, node);
+            if (node->parent && !node->unlinked)
+                enter_name(table, node);
+        }
+    }
+    free(old_by_id);
+}
+
+/* --- The table ---------------------------------------------------------------------------------
+ */
+
+bool node_table_init(struct node_table *table, const struct view *live)
+{
+    memset(table, 0, sizeof *table);
+    pthread_mutex_init(&table->lock, NULL);
+    pthread_cond_init(&table->moved, NULL);
+    table->buckets = BUCKETS_FIRST;
+    table->by_id = calloc(table->buckets, sizeof *table->by_id);
+    table->by_name = calloc(table->buckets, sizeof *table->by_name);
+    table->root = calloc(1, sizeof *table->root);
+    if (!table->by_id || !table->by_name || !table->root)
+        return false;
+    table->next_generation = (uint64_t)time(NULL);
+    *table->root = (struct node){
+        .id = NODE_ROOT_ID, .view = live, .kind = NODE_DIRECTORY, .lookups = 1, .refs = 1};
+    enter_id(table, table->root);
+    table->count = 1;
+    return true;
+}
+
+void node_table_free(struct node_table *table)
+{
+    for (size_t i = 0; i < table->buckets; i++) {
+        struct node *next;
+        for (struct node *node = table->by_id[i]; node; node = next) {
+            next = node->next_by_id;
+            free(node->name);
+            free(node);
+        }
+    }
+    free(table->by_id);
+    free(table->by_name);
+    pthread_mutex_destroy(&table->lock);
+    pthread_cond_destroy(&table->moved);
+}
+
+struct node *node_by_id(struct node_table *table, uint64_t id)
+{
+    if (id == NODE_ROOT_ID)
+        return table->root;
+    pthread_mutex_lock(&table->lock);
+    struct node *node = find_id(table, id);
+    pthread_mutex_unlock(&table->lock);
+    return node;
+}
+
+struct node *node_by_name(struct node_table *table, struct node *parent, const char *name,
+                          size_t name_size)
+{
+    pthread_mutex_lock(&table->lock);
+    struct node *node = find_name(table, parent, name, name_size);
+    if (node)
+        node->refs++;
+    pthread_mutex_unlock(&table->lock);
+    return node;
+}
+
+/* An id for a path that no known node has. */
+static uint64_t new_id(const struct node_table *table, const struct key *key, enum node_kind kind,
+                       const struct view *view)
+{
+    uint64_t seed = kind == NODE_FILE ? 0x66 : 0x64;
+    if (view != table->root->view)
+        seed = hash(&view, sizeof view, seed);
+    uint64_t id = hash(key->bytes, key->size, seed);
+    while (id <= NODE_ROOT_ID || find_id(table, id))
+        id = hash(&id, sizeof id, seed);
+    return id;
+}
+
+static struct node *add(struct node_table *table, struct node *parent, const char *name,
+                        size_t name_size, enum node_kind kind, const struct key *key)
+{
+    if (table->count > table->buckets)
+        grow(table);
+    struct node *node = calloc(1, sizeof *node);
+    char *copy = malloc(name_size);
+    if (!node || !copy) {
+        free(node);
+        free(copy);
+        return NULL;
+    }
+    memcpy(copy, name, name_size);
+    node->id = new_id(table, key, kind, parent->view);
+    node->generation = table->next_generation++;
+    node->view = parent->view;
+    node->kind = kind;
+    node->name = copy;
+    node->name_size = (uint16_t)name_size;
+    node->parent = parent;
+    parent->refs++;
+    enter_id(table, node);
+    enter_name(table, node);
+    table->count++;
+    return node;
+}
+
+static void unlink_node(struct node_table *table, struct node *node)
+{
+    if (node->unlinked)
+        return;
+    leave_name(table, node);
+    node->unlinked = true;
+}
+
+struct node *node_obtain(struct node_table *table, struct node *parent, const char *name,
+                         size_t name_size, enum node_kind kind, enum path_kind path_kind,
+                         size_t bytes_size, const struct key *key)
+{
+    pthread_mutex_lock(&table->lock);
+    struct node *node = find_name(table, parent, name, name_size);
+    if (node && node->kind != kind) { /* it became something else */
+        unlink_node(table, node);
+        node = NULL;
+    }
+    if (!node)
+        node = add(table, parent, name, name_size, kind, key);
+    if (node) {
+        node->path_kind = path_kind;
+        node->bytes_size = (uint16_t)bytes_size;
+        node->refs++;
+    }
+    pthread_mutex_unlock(&table->lock);
+    return node;
+}
+
+void node_looked_up(struct node_table *table, struct node *node)
+{
+    pthread_mutex_lock(&table->lock);
+    node->lookups++;
+    pthread_mutex_unlock(&table->lock);
+}
+
+static void free_unused(struct node_table *table, struct node *node)
+{
+    while (node && node->lookups == 0 && node->refs == 0) {
+        struct node *parent = node->parent;
+        if (!node->unlinked)
+            leave_name(table, node);
+        struct node **link = id_bucket(table, node->id);
+        while (*link != node)
+            link = &(*link)->next_by_id;
+        *link = node->next_by_id;
+        free(node->name);
+        free(node);
+        table->count--;
+        if (parent)
+            parent->refs--;
+        node = parent;
+    }
+}
+
+void node_forget(struct node_table *table, uint64_t id, uint64_t count)
+{
+    pthread_mutex_lock(&table->lock);
+    struct node *node = find_id(table, id);
+    if (node && id != NODE_ROOT_ID) {
+        node->lookups -= count < node->lookups ? count : node->lookups;
+        free_unused(table, node);
+    }
+    pthread_mutex_unlock(&table->lock);
+}
+
+void node_ref(struct node_table *table, struct node *node)
+{
+    pthread_mutex_lock(&table->lock);
+    node->refs++;
+    pthread_mutex_unlock(&table->lock);
+}
+
+void node_unref(struct node_table *table, struct node *node)
+{
+    if (!node)
+        return;
+    pthread_mutex_lock(&table->lock);
+    assert(node->refs > 0);
+    node->refs--;
+    free_unused(table, node);
+    pthread_mutex_unlock(&table->lock);
+}
+
+void node_unlink(struct node_table *table, struct node *node)
+{
+    pthread_mutex_lock(&table->lock);
+    unlink_node(table, node);
+    pthread_mutex_unlock(&table->lock);
+}
+
+static void set_moving(struct node_table *table, struct node *first, struct node *second,
+                       bool moving)
+{
+    pthread_mutex_lock(&table->lock);
+    table->moves++;
+    if (first)
+        first->moving = moving;
+    if (second)
+        second->moving = moving;
+    pthread_cond_broadcast(&table->moved);
+    pthread_mutex_unlock(&table->lock);
+}
+
+void node_move_begin(struct node_table *table, struct node *first, struct node *second)
+{
+    set_moving(table, first, second, true);
+}
+
+void node_move_end(struct node_table *table, struct node *first, struct node *second)
+{
+    set_moving(table, first, second, false);
+}
+
+void node_rename(struct node_table *table, struct node *node, struct node *parent, char *copy,
+                 size_t name_size, enum path_kind path_kind, size_t bytes_size)
+{
+    pthread_mutex_lock(&table->lock);
+    struct node *old_parent = node->parent;
+    leave_name(table, node);
+    free(node->name);
+    node->name = copy;
+    node->name_size = (uint16_t)name_size;
+    node->path_kind = path_kind;
+    node->bytes_size = (uint16_t)bytes_size;
+    node->parent = parent;
+    parent->refs++;
+    enter_name(table, node);
+    old_parent->refs--;
+    free_unused(table, old_parent);
+    pthread_mutex_unlock(&table->lock);
+}
+
+void node_exchange(struct node_table *table, struct node *one, struct node *other)
+{
+    pthread_mutex_lock(&table->lock);
+    leave_name(table, one);
+    leave_name(table, other);
+    struct node old = *one;
+    one->name = other->name;
+    one->name_size = other->name_size;
+    one->path_kind = other->path_kind;
+    one->bytes_size = other->bytes_size;
+    one->parent = other->parent;
+    other->name = old.name;
+    other->name_size = old.name_size;
+    other->path_kind = old.path_kind;
+    other->bytes_size = old.bytes_size;
+    other->parent = old.parent;
+    enter_name(table, one);
+    enter_name(table, other);
+    pthread_mutex_unlock(&table->lock);
+}
+
+/* --- Keys of nodes -----------------------------------------------------------------------------
+ */
+
+struct path_place node_place(const struct node *directory)
+{
+    if (!directory->parent)
+        return (struct path_place){.root = true};
+    return path_enter(directory->path_kind, directory->name_size);
+}
+
+/* Bytes that a node adds to the prefix of its parent. */
+static size_t own_size(const struct node *node)
+{
+    return node->bytes_size + (node->kind == NODE_DIRECTORY && node->path_kind == PATH_NAME);
+}
+
+static void fill(const struct node *node, uint8_t *end)
+{
+    for (; node->parent; node = node->parent) {
+        end -= own_size(node);
+        if (node->bytes_size == node->name_size) {
+            memcpy(end, node->name, node->name_size);
+        } else {
+            uint8_t bytes[PATH_NAME_MAX];
+            size_t bytes_size = 0;
+            path_decode(node_place(node->parent), node->name, node->name_size, bytes, &bytes_size);
+            assert(bytes_size == node->bytes_size);
+            memcpy(end, bytes, bytes_size);
+        }
+        if (own_size(node) > node->bytes_size)
+            end[node->bytes_size] = '/';
+    }
+}
+
+/* Whether the node or a directory above it is moving, or has lost its name. */
+static int obstacle(const struct node *node)
+{
+    for (; node->parent; node = node->parent)
+        if (node->unlinked)
+            return ENOENT;
+        else if (node->moving)
+            return EAGAIN;
+    return 0;
+}
+
+int node_key(struct node_table *table, const struct node *node, struct key *key, uint64_t *moves)
+{
+    int error;
+    pthread_mutex_lock(&table->lock);
+    while ((error = obstacle(node)) == EAGAIN)
+        pthread_cond_wait(&table->moved, &table->lock);
+    if (moves)
+        *moves = table->moves;
+    /* The value of a directory: the prefix of the directory without its '/'. */
+    bool value = node->parent && node->path_kind == PATH_VALUE;
+    const struct node *last = value ? node->parent : node;
+    size_t size = 0;
+    for (const struct node *step = last; step->parent && !error; step = step->parent)
+        size += own_size(step);
+    if (!error && !key_reserve(key, size))
+        error = ENOMEM;
+    if (!error) {
+        fill(last, key->bytes + size);
+        key->size = value ? size - 1 : size;
+    }
+    pthread_mutex_unlock(&table->lock);
+    return error;
+}
+
+bool node_moved(struct node_table *table, uint64_t moves)
+{
+    pthread_mutex_lock(&table->lock);
+    bool moved = table->moves != moves;
+    pthread_mutex_unlock(&table->lock);
+    return moved;
+}

@@ -1,0 +1,130 @@
+/* The node table: what the kernel knows by number.
+ *
+ * A node is a name in a directory node, so that renaming a directory renames all below it at once.
+ * Its id is its inode number too. It comes from a hash of its path, so it is the same after the
+ * kernel forgot it and after the next mount; it stays with the node through renames, and is never
+ * given to another node while it is known. A node is known while the kernel holds lookups of it,
+ * somebody holds a reference, or a known node lies below it.
+ */
+#ifndef EKVFS_NODE_H
+#define EKVFS_NODE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <time.h>
+
+#include "path.h"
+
+enum { NODE_ROOT_ID = 1 };
+
+enum node_kind {
+    NODE_FILE, /* a value: a file or a symbolic link */
+    NODE_DIRECTORY,
+    NODE_CONTROL, /* .ekv and what is generated in it; `control` says what */
+};
+
+struct file;
+struct view;
+
+/* Read `id`, `generation`, `view`, `kind`, `control` at any time, `file` and the rest under the
+ * table's lock. */
+struct node {
+    uint64_t id;
+    uint64_t generation; /* another for each new node of the same path */
+    const struct view *view;
+    enum node_kind kind;
+    uint8_t control;
+
+    enum path_kind path_kind;
+    bool unlinked; /* has no name any more */
+    bool moving;   /* a rename is being committed */
+    bool lost;     /* a commit failed and nobody was told: the next open is */
+    uint16_t name_size, bytes_size;
+    char *name;
+    struct node *parent;
+    struct node *next_by_id, *next_by_name;
+    uint64_t lookups;  /* the kernel's */
+    uint32_t refs;     /* ours: handles, children, `file` */
+    struct file *file; /* open or uncommitted, see file.h */
+
+    atomic_bool gives_group; /* of a directory with set-group-id, as last told */
+    atomic_uint group;
+
+    bool has_atime;
+    struct timespec atime;   /* set explicitly; kept as long as the node is known */
+    int64_t entries_changed; /* of a directory: microseconds since 1970, 0: not by this mount */
+};
+
+struct node_table {
+    pthread_mutex_t lock;
+    struct node *root;
+    struct node **by_id, **by_name;
+    size_t buckets, count;
+    uint64_t next_generation;
+    uint64_t moves; /* renames begun and ended */
+    pthread_cond_t moved;
+};
+
+/* Bytes of a key or a prefix. Zero it before the first use, free it with key_free. */
+struct key {
+    uint8_t *bytes;
+    size_t size, capacity;
+    uint8_t small[128];
+};
+
+bool key_reserve(struct key *key, size_t capacity);
+void key_free(struct key *key);
+bool key_set(struct key *key, const void *bytes, size_t size);
+
+/* False: no memory. */
+bool node_table_init(struct node_table *table, const struct view *live);
+void node_table_free(struct node_table *table);
+
+/* The node with an id that the kernel sent; NULL if it never got it from us. */
+struct node *node_by_id(struct node_table *table, uint64_t id);
+
+/* A known node by its name, with a reference; NULL if there is none. */
+struct node *node_by_name(struct node_table *table, struct node *parent, const char *name,
+                          size_t name_size);
+
+/* The node of a name, made if need be, with a reference. `key` is that of the file or the prefix of
+ * the directory; `path_kind` and `bytes_size` are path_decode's. NULL: no memory. */
+struct node *node_obtain(struct node_table *table, struct node *parent, const char *name,
+                         size_t name_size, enum node_kind kind, enum path_kind path_kind,
+                         size_t bytes_size, const struct key *key);
+
+/* The kernel is told of the node once more, or forgets it `count` times. */
+void node_looked_up(struct node_table *table, struct node *node);
+void node_forget(struct node_table *table, uint64_t id, uint64_t count);
+
+void node_ref(struct node_table *table, struct node *node);
+void node_unref(struct node_table *table, struct node *node);
+
+/* Takes the node's name away. */
+void node_unlink(struct node_table *table, struct node *node);
+
+/* Between these two a rename is committed, and no other lock is taken but the engine's; nodes may
+ * be NULL. Whoever asks for the key of a moving node waits. */
+void node_move_begin(struct node_table *table, struct node *first, struct node *second);
+void node_move_end(struct node_table *table, struct node *first, struct node *second);
+
+/* Gives a node another name, which no other node has. `copy` is it, from malloc: the node's now. */
+void node_rename(struct node_table *table, struct node *node, struct node *parent, char *copy,
+                 size_t name_size, enum path_kind path_kind, size_t bytes_size);
+/* Two nodes swap their names. */
+void node_exchange(struct node_table *table, struct node *one, struct node *other);
+
+/* What names directly in a directory mean. */
+struct path_place node_place(const struct node *directory);
+
+/* The key of a file or the prefix of a directory. Waits while it is moving. ENOENT: it has no name
+ * any more. `moves` (may be NULL) is set to the table's count for node_moved. */
+int node_key(struct node_table *table, const struct node *node, struct key *key, uint64_t *moves);
+
+/* Whether any rename happened or began since `moves`. */
+bool node_moved(struct node_table *table, uint64_t moves);
+
+#endif

@@ -1,0 +1,232 @@
+/* Renames: each is one commit, of a file or of all below a directory.
+ *
+ * What an open source file has that is not committed is committed first, under the old name. An
+ * open target lives on without a name. While the commit is under way both nodes are marked as
+ * moving, so nobody reads a key that is about to mean something else.
+ */
+#include <errno.h>
+#include <linux/fs.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "change.h"
+#include "report.h"
+
+/* One side of a rename. */
+struct side {
+    struct node *parent;
+    const char *name;
+    struct node *node; /* NULL, or known, with a reference */
+    struct file *file; /* likewise */
+    struct tree_name found;
+    struct subtree subtree;
+};
+
+static int side_find(struct fs *fs, struct side *side)
+{
+    key_free(&side->found.entry.key);
+    int error = tree_find(fs, side->parent, side->name, strlen(side->name), &side->found);
+    side->subtree.key = &side->found.entry.key;
+    side->subtree.directory = side->found.exists && side->found.entry.directory;
+    return error;
+}
+
+static int side_open(struct fs *fs, struct side *side, struct node *parent, const char *name)
+{
+    memset(side, 0, sizeof *side);
+    side->parent = parent;
+    side->name = name;
+    side->node = node_by_name(&fs->nodes, parent, name, strlen(name));
+    side->file = side->node ? file_of(fs, side->node) : NULL;
+    return side_find(fs, side);
+}
+
+static void side_close(struct fs *fs, struct side *side)
+{
+    file_release(fs, side->file);
+    node_unref(&fs->nodes, side->node);
+    key_free(&side->found.entry.key);
+}
+
+/* Commits what an open file has, so that the store knows all that is to be moved. */
+static int side_settle(struct fs *fs, struct side *side)
+{
+    if (!side->file)
+        return 0;
+    int error = file_commit_locked(fs, side->file);
+    return error ? error : side_find(fs, side);
+}
+
+static int check(struct fs *fs, const struct side *from, const struct side *to, unsigned flags)
+{
+    const struct walk_entry *source = &from->found.entry, *target = &to->found.entry;
+    if (!from->found.exists)
+        return ENOENT;
+    if (source->path_kind == PATH_PART || target->path_kind == PATH_PART)
+        return report_refusal(EINVAL, "a part of a long name (ending in %%+) cannot be renamed");
+    if (source->directory && target->path_kind == PATH_VALUE)
+        return EINVAL;
+    if (flags & RENAME_EXCHANGE)
+        return to->found.exists ? 0 : ENOENT;
+    if (!to->found.exists)
+        return 0;
+    if (flags & RENAME_NOREPLACE)
+        return EEXIST;
+    if (source->directory && !target->directory)
+        return ENOTDIR;
+    if (!source->directory && target->directory)
+        return EISDIR;
+    if (!target->directory)
+        return 0;
+    bool empty = false;
+    int error = walk_is_empty(&fs->live, &target->key, path_enter(PATH_NAME, 0), &empty);
+    if (!error && (!empty || (to->node && file_any_new(fs, to->node))))
+        error = ENOTEMPTY;
+    return error;
+}
+
+/* The prefix or key that the source gets: the target's, in the shape of the source. */
+static int destination(const struct side *from, const struct side *to, struct key *key)
+{
+    const struct key *old = &to->found.entry.key;
+    size_t size = old->size;
+    if (to->subtree.directory)
+        size--; /* without the '/' */
+    if (!key_set(key, old->bytes, size) || !key_reserve(key, size + 1))
+        return ENOMEM;
+    if (from->subtree.directory)
+        key->bytes[key->size++] = '/';
+    return 0;
+}
+
+static int collect(struct fs *fs, struct batch *batch, const struct view *then,
+                   const struct side *from, const struct side *to, bool exchange)
+{
+    struct key there = {0}, here = {0};
+    int error = destination(from, to, &there);
+    if (!error)
+        error = destination(to, from, &here);
+    struct subtree target = {&there, from->subtree.directory};
+    struct subtree source = {&here, to->subtree.directory};
+    /* A file is replaced by the put of its new value, all else is deleted first. */
+    if (!error && to->found.exists && (exchange || to->subtree.directory))
+        error = subtree_delete(batch, then, &to->subtree);
+    if (!error)
+        error = subtree_delete(batch, then, &from->subtree);
+    if (!error)
+        error = subtree_copy(batch, then, &from->subtree, &target);
+    if (!error && exchange)
+        error = subtree_copy(batch, then, &to->subtree, &source);
+    if (!error && !exchange && from->parent != to->parent)
+        error = change_keep(fs, batch, from->parent);
+    key_free(&there);
+    key_free(&here);
+    return error;
+}
+
+static int commit(struct fs *fs, const struct side *from, const struct side *to, bool exchange)
+{
+    struct ekv_snapshot snapshot;
+    struct batch batch;
+    ekv_snapshot_open(&snapshot, fs->store.db);
+    struct view then = {.store = &fs->store, .snapshot = &snapshot};
+    int error = batch_begin(&batch, &fs->store);
+    if (!error) {
+        error = collect(fs, &batch, &then, from, to, exchange);
+        if (error)
+            batch_abort(&batch);
+    }
+    ekv_snapshot_close(&snapshot);
+    if (error)
+        return error;
+    node_move_begin(&fs->nodes, from->node, to->node);
+    return batch_commit(&batch);
+}
+
+/* The nodes take part in what was committed. */
+static void settle_nodes(struct fs *fs, struct side *from, struct side *to, char *name,
+                         bool exchange)
+{
+    const struct walk_entry *target = &to->found.entry;
+    if (exchange && from->node && to->node) {
+        node_exchange(&fs->nodes, from->node, to->node);
+    } else {
+        if (to->node)
+            node_unlink(&fs->nodes, to->node);
+        if (from->node && exchange)
+            node_unlink(&fs->nodes, from->node);
+        else if (from->node)
+            node_rename(&fs->nodes, from->node, to->parent, name, strlen(to->name),
+                        target->path_kind, target->bytes_size);
+    }
+    tree_touch(fs, from->parent);
+    tree_touch(fs, to->parent);
+}
+
+static int apply(struct fs *fs, struct side *from, struct side *to, bool exchange)
+{
+    struct info info;
+    char *name = strdup(to->name);
+    if (!name)
+        return ENOMEM;
+    int error = 0;
+    if (to->node && to->found.exists)
+        tree_info_found(fs, to->node, &to->found.entry, &info);
+    else
+        memset(&info, 0, sizeof info);
+    if (!exchange && to->file && to->found.exists)
+        error = file_detach(fs, to->file);
+    if (!error) {
+        error = commit(fs, from, to, exchange);
+        if (!error)
+            settle_nodes(fs, from, to, name, exchange);
+        node_move_end(&fs->nodes, from->node, to->node);
+    }
+    if (error || exchange || !from->node)
+        free(name);
+    if (!error && !exchange && to->file)
+        file_die(fs, to->file, &info.attr,
+                 (int64_t)info.mtime.tv_sec * 1000000 + info.mtime.tv_nsec / 1000);
+    return error;
+}
+
+static int rename_locked(struct fs *fs, struct side *from, struct side *to, unsigned flags)
+{
+    bool exchange = flags & RENAME_EXCHANGE;
+    int error = side_settle(fs, from);
+    if (!error && (exchange || flags & RENAME_NOREPLACE))
+        error = side_settle(fs, to);
+    if (!error)
+        error = check(fs, from, to, flags);
+    if (error)
+        return error;
+    return apply(fs, from, to, exchange);
+}
+
+int change_rename(struct fs *fs, struct node *parent, const char *name, struct node *new_parent,
+                  const char *new_name, unsigned flags)
+{
+    struct side from, to;
+    if (flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE))
+        return EINVAL;
+    if (parent == new_parent && strcmp(name, new_name) == 0)
+        return 0;
+    store_write(&fs->store);
+    int error = side_open(fs, &from, parent, name);
+    if (error == EINVAL)
+        error = ENOENT;
+    int target = side_open(fs, &to, new_parent, new_name);
+    if (target == EINVAL)
+        target = report_refusal(EINVAL,
+                                "the name \"%s\" cannot be used here: write %%25 for a %%, and see "
+                                "\"Keys are paths\" in the manual",
+                                new_name);
+    if (!error)
+        error = target;
+    if (!error)
+        error = rename_locked(fs, &from, &to, flags);
+    side_close(fs, &from);
+    side_close(fs, &to);
+    store_write_end(&fs->store);
+    return error;
+}

@@ -1,0 +1,256 @@
+/* What there is.
+ *
+ * The time of a value is that of its commit, unless its record of attributes is as new and names
+ * another. The time of a directory is that of the last change of its names by this mount, else its
+ * record's.
+ */
+#include "tree.h"
+
+#include <errno.h>
+#include <string.h>
+
+static struct timespec from_microseconds(int64_t time)
+{
+    return (struct timespec){.tv_sec = time / 1000000, .tv_nsec = time % 1000000 * 1000};
+}
+
+/* --- Names -------------------------------------------------------------------------------------
+ */
+
+static int append(struct key *key, const void *bytes, size_t size)
+{
+    if (!key_reserve(key, key->size + size))
+        return ENOMEM;
+    memcpy(key->bytes + key->size, bytes, size);
+    key->size += size;
+    return 0;
+}
+
+static int find_attr(const struct view *view, struct walk_entry *entry)
+{
+    struct attr_record record;
+    int error = view_attr(view, entry->key.bytes, entry->key.size, &record, &entry->attr_entry);
+    entry->has_attr = !error && (entry->directory ? record.has_directory : record.has_file);
+    if (entry->has_attr)
+        entry->attr = entry->directory ? record.directory : record.file;
+    return error == ENOENT ? 0 : error;
+}
+
+static int find_file(const struct view *view, struct tree_name *found)
+{
+    struct walk_entry *entry = &found->entry;
+    entry->directory = false;
+    int error = view_find(view, ekv_key(entry->key.bytes, entry->key.size), &entry->entry);
+    found->exists = !error;
+    if (!error)
+        error = find_attr(view, entry);
+    return error == ENOENT ? 0 : error;
+}
+
+static int find_part(const struct view *view, struct tree_name *found)
+{
+    struct walk_entry *entry = &found->entry;
+    entry->directory = true;
+    int error = find_attr(view, entry);
+    found->exists = entry->has_attr;
+    if (error || found->exists)
+        return error;
+    bool empty = true;
+    error = walk_is_empty(view, &entry->key, path_enter(PATH_PART, entry->name_size), &empty);
+    found->exists = !empty;
+    return error;
+}
+
+/* A whole component: a directory if anything makes it one, else a file. */
+static int find_component(const struct view *view, struct tree_name *found)
+{
+    struct walk_entry *entry = &found->entry;
+    int error = append(&entry->key, "/", 1);
+    if (!error)
+        error = walk_directory_exists(view, &entry->key, &found->exists);
+    if (!error && found->exists) {
+        entry->directory = true;
+        return find_attr(view, entry);
+    }
+    entry->key.size--;
+    return error ? error : find_file(view, found);
+}
+
+int tree_find(struct fs *fs, struct node *parent, const char *name, size_t name_size,
+              struct tree_name *found)
+{
+    struct walk_entry *entry = &found->entry;
+    uint8_t bytes[PATH_NAME_MAX];
+    memset(found, 0, sizeof *found);
+    if (name_size > PATH_NAME_MAX)
+        return ENAMETOOLONG;
+    entry->path_kind = path_decode(node_place(parent), name, name_size, bytes, &entry->bytes_size);
+    if (entry->path_kind == PATH_INVALID)
+        return EINVAL;
+    memcpy(entry->name, name, name_size);
+    entry->name_size = name_size;
+    int error = node_key(&fs->nodes, parent, &entry->key, NULL);
+    if (error)
+        return error;
+    if (entry->path_kind == PATH_VALUE)
+        entry->key.size--;
+    else
+        error = append(&entry->key, bytes, entry->bytes_size);
+    if (!error && entry->key.size + (entry->path_kind == PATH_NAME) > fs->store.key_size_max)
+        error = ENAMETOOLONG;
+    if (error)
+        return error;
+    if (entry->path_kind == PATH_VALUE)
+        return find_file(parent->view, found);
+    if (entry->path_kind == PATH_PART)
+        return find_part(parent->view, found);
+    return find_component(parent->view, found);
+}
+
+/* --- Stat --------------------------------------------------------------------------------------
+ */
+
+static void info_of_directory(struct fs *fs, struct node *node, const struct walk_entry *entry,
+                              struct info *info)
+{
+    pthread_mutex_lock(&fs->nodes.lock);
+    int64_t changed = node->entries_changed;
+    pthread_mutex_unlock(&fs->nodes.lock);
+    int64_t recorded = entry->has_attr ? entry->attr_entry.time : 0;
+    info->directory = true;
+    if (entry->has_attr)
+        info->attr = entry->attr;
+    info->ctime = from_microseconds(changed > recorded ? changed
+                                    : recorded         ? recorded
+                                                       : fs->mount_time);
+    info->mtime = info->ctime;
+    /* An explicit time counts until a name changes after it was set. */
+    if (entry->has_attr && entry->attr.set & ATTR_MTIME && changed <= recorded)
+        info->mtime = (struct timespec){.tv_sec = entry->attr.mtime_seconds,
+                                        .tv_nsec = entry->attr.mtime_nanoseconds};
+}
+
+static void info_of_file(struct fs *fs, const struct walk_entry *entry, struct info *info)
+{
+    int64_t time = entry->entry.time ? entry->entry.time : fs->mount_time;
+    info->size = entry->entry.size;
+    info->mtime = info->ctime = from_microseconds(time);
+    if (!entry->has_attr)
+        return;
+    info->attr = entry->attr;
+    if (entry->attr_entry.time > time)
+        info->ctime = from_microseconds(entry->attr_entry.time);
+    if (entry->attr.set & ATTR_MTIME && entry->attr_entry.version >= entry->entry.version)
+        info->mtime = (struct timespec){.tv_sec = entry->attr.mtime_seconds,
+                                        .tv_nsec = entry->attr.mtime_nanoseconds};
+}
+
+/* Lays over it what an open file has that is not committed. */
+static void overlay(struct file *file, struct info *info)
+{
+    struct attr attr;
+    int64_t mtime;
+    bool created;
+    uint64_t size;
+    if (!file_differs(file, &size, &mtime, &attr, &created))
+        return;
+    info->settled = false;
+    info->size = size;
+    info->mtime = info->ctime = from_microseconds(mtime);
+    if (created)
+        info->attr = attr;
+    else
+        attr_merge(&info->attr, &attr);
+    if (attr.set & ATTR_MTIME)
+        info->mtime =
+            (struct timespec){.tv_sec = attr.mtime_seconds, .tv_nsec = attr.mtime_nanoseconds};
+}
+
+void tree_info_found(struct fs *fs, struct node *node, const struct walk_entry *entry,
+                     struct info *info)
+{
+    memset(info, 0, sizeof *info);
+    info->settled = true;
+    if (entry->directory)
+        info_of_directory(fs, node, entry, info);
+    else
+        info_of_file(fs, entry, info);
+}
+
+static int find_node(struct fs *fs, struct node *node, struct walk_entry *entry)
+{
+    uint64_t moves;
+    int error;
+    do {
+        error = node_key(&fs->nodes, node, &entry->key, &moves);
+        if (!error && !entry->directory)
+            error =
+                view_find(node->view, ekv_key(entry->key.bytes, entry->key.size), &entry->entry);
+        if (!error)
+            error = find_attr(node->view, entry);
+    } while (node_moved(&fs->nodes, moves));
+    return error;
+}
+
+int tree_info(struct fs *fs, struct node *node, struct info *info)
+{
+    struct walk_entry entry = {0};
+    struct file *file = file_of(fs, node);
+    unsigned long long commits;
+    int error;
+    entry.directory = node->kind == NODE_DIRECTORY;
+    do { /* the store and the file must be of one moment */
+        commits = atomic_load(&fs->store.commits);
+        error = find_node(fs, node, &entry);
+        if (error == ENOENT) { /* not committed yet, or removed and still open */
+            memset(&entry.entry, 0, sizeof entry.entry);
+            entry.has_attr = false;
+        }
+        if (!error || error == ENOENT)
+            tree_info_found(fs, node, &entry, info);
+        if (file)
+            overlay(file, info);
+        if (error == ENOENT && (entry.directory || !info->settled))
+            error = 0;
+    } while (file && atomic_load(&fs->store.commits) != commits);
+    key_free(&entry.key);
+    file_release(fs, file);
+    return error;
+}
+
+void tree_stat(const struct fs *fs, struct node *node, const struct info *info, struct stat *stat)
+{
+    const struct attr *attr = &info->attr;
+    memset(stat, 0, sizeof *stat);
+    mode_t mode = info->directory ? fs->directory_mode : fs->file_mode;
+    if (attr->set & ATTR_MODE)
+        mode = attr->mode;
+    if (info->directory)
+        mode |= S_IFDIR;
+    else if (attr->set & ATTR_SYMLINK)
+        mode = S_IFLNK | 0777;
+    else
+        mode |= S_IFREG;
+    stat->st_ino = node->id;
+    stat->st_mode = mode;
+    stat->st_nlink = 1;
+    stat->st_uid = attr->set & ATTR_UID ? attr->uid : fs->uid;
+    stat->st_gid = attr->set & ATTR_GID ? attr->gid : fs->gid;
+    stat->st_size = (off_t)info->size;
+    stat->st_blocks = (blkcnt_t)((info->size + 511) / 512);
+    stat->st_blksize = 4096;
+    stat->st_mtim = info->mtime;
+    stat->st_ctim = info->ctime;
+    stat->st_atim = node->has_atime ? node->atime : info->mtime;
+    if (info->directory) { /* what new names in it inherit */
+        node->gives_group = stat->st_mode & S_ISGID;
+        node->group = stat->st_gid;
+    }
+}
+
+void tree_touch(struct fs *fs, struct node *directory)
+{
+    pthread_mutex_lock(&fs->nodes.lock);
+    directory->entries_changed = store_now();
+    pthread_mutex_unlock(&fs->nodes.lock);
+}
