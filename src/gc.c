@@ -13,7 +13,7 @@
 #include "merge.h"
 #include "value.h"
 
-enum { SNAPSHOT_LOOKS = 16, COLD_EVERY = 8, COLD_SPREAD = 64, WORTH_MAX = EKV_LIVE_MAX * 9 / 10 };
+enum { SNAPSHOT_LOOKS = 16, COLD_EVERY = 8, COLD_SPREAD = 64, WORTH_MAX = EKV_LIVE_MAX * 19 / 20 };
 
 /* --- Moving records -------------------------------------------------------------------------- */
 
@@ -304,15 +304,44 @@ static int move_all(struct ekv *db, uint32_t sector, uint32_t sequence, bool *se
     return EKV_OK;
 }
 
-/* True if the log can take what is live in a sector: a copy is up to a fifth larger, since it
- * carries its version. A collection that stops half-way would have used up space for nothing. */
-static bool has_room(const struct ekv *db, uint32_t victim)
+/* Bytes that the live records of a sector take elsewhere: a copy made for the first time also
+ * carries its version, and the last record before each end of a sector may not fit. */
+static int moved_size(const struct ekv *db, uint32_t victim, uint32_t *size)
 {
-    uint32_t body = ekv_format_record_size_max(ekv_format_of(db));
-    uint64_t live = (uint64_t)db->sectors.lives[victim] * body / EKV_LIVE_MAX;
-    uint64_t room =
-        ekv_log_room(&db->log) + (uint64_t)ekv_sectors_available(&db->sectors) * body * 9 / 10;
-    return live + live / 5 + (live > 0 ? body / 8 : 0) <= room;
+    const struct ekv_format *format = ekv_format_of(db);
+    uint32_t body = ekv_format_record_size_max(format), largest = 0, growth = 0;
+    uint32_t live = db->sectors.lives[victim];
+    struct ekv_record record;
+    *size = (uint32_t)((uint64_t)live * format->geometry.sector_size / EKV_LIVE_MAX);
+    for (uint32_t offset = format->body_offset; offset < format->geometry.sector_size;) {
+        int error = ekv_record_read(&db->log, ekv_address(format, victim, offset), &record);
+        if (error == EKV_NOT_FOUND)
+            break;
+        if (error)
+            return error;
+        largest = ekv_max(largest, record.layout.size);
+        if (ekv_record_kind(&record) <= EKV_RECORD_HEAD && !(record.layout.type & EKV_RECORD_MOVED))
+            growth += ekv_align(EKV_RECORD_VERSION_SIZE, format->alignment);
+        offset += record.layout.size;
+    }
+    if (live > 0)
+        *size += growth * live / EKV_LIVE_MAX + ekv_min(largest, body / 2);
+    return EKV_OK;
+}
+
+/* EKV_OK if collecting the sector gains something and the log has room for the copies, without the
+ * sector that a recovery would need. */
+static int is_worth(const struct ekv *db, uint32_t victim)
+{
+    uint32_t body = ekv_format_record_size_max(ekv_format_of(db)), size;
+    uint32_t available = ekv_sectors_available(&db->sectors);
+    uint64_t room = ekv_log_room(&db->log) + (available > 1 ? (uint64_t)(available - 1) * body : 0);
+    int error = moved_size(db, victim, &size);
+    if (error)
+        return error;
+    if (size > body)
+        return EKV_NOT_FOUND;
+    return size <= room ? EKV_OK : EKV_FULL;
 }
 
 int ekv_gc(struct ekv *db)
@@ -320,10 +349,13 @@ int ekv_gc(struct ekv *db)
     uint32_t victim, sequence;
     bool seen = false;
     int error = choose_cold(db, &victim, &sequence);
-    if (error)
+    if (!error)
+        error = is_worth(db, victim);
+    if (error) {
         error = choose(db, &victim, &sequence);
-    if (!error && !has_room(db, victim))
-        return EKV_FULL;
+        if (!error)
+            error = is_worth(db, victim);
+    }
     if (!error)
         error = move_all(db, victim, sequence, &seen);
     if (error)

@@ -124,9 +124,10 @@ static void count_key(struct ekv *db, const struct ekv_record *record, int32_t b
 
 int ekv_apply_counts(struct ekv *db, const struct ekv_record *record, const struct ekv_found *old)
 {
-    int error = ekv_value_count(db, record, true);
-    if (!error && old)
-        error = ekv_value_count(db, &old->record, false);
+    /* Off first: the two may share pieces, which must not be counted twice even for a moment. */
+    int error = old ? ekv_value_count(db, &old->record, false) : EKV_OK;
+    if (!error)
+        error = ekv_value_count(db, record, true);
     if (error)
         return error;
     count_key(db, record, 1);

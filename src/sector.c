@@ -102,8 +102,8 @@ void ekv_sector_live_remove(struct ekv_sectors *sectors, uint32_t address, uint3
     uint32_t removed = record_units(sectors, address, size);
     if (ekv_sector_state(sectors, sector) != EKV_SECTOR_LOG)
         return; /* a snapshot's sector in limbo: not counted any more */
-    sectors->lives[sector] =
-        (uint8_t)(sectors->lives[sector] - ekv_min(removed, sectors->lives[sector]));
+    assert(removed <= sectors->lives[sector]);
+    sectors->lives[sector] = (uint8_t)(sectors->lives[sector] - removed);
     nibble_set(sectors, sector, nibble(sectors, sector) | EKV_SECTOR_DIRTY);
 }
 
@@ -168,13 +168,10 @@ static int erase_unlocked(struct ekv_sectors *sectors, uint32_t sector)
 int ekv_sector_erase(struct ekv_sectors *sectors, uint32_t sector)
 {
     uint32_t erase_count = ekv_sector_erase_count(sectors, sector);
-    if (erase_count == 0)
-        erase_count = sectors->erase_count_max;
+    erase_count = erase_count ? erase_count + 1 : ekv_max(1, sectors->erase_count_max);
     sectors->erases++;
     int error = erase_unlocked(sectors, sector);
-    if (error)
-        return error;
-    return stamp_a_write(sectors, sector, erase_count + 1);
+    return error ? error : stamp_a_write(sectors, sector, erase_count);
 }
 
 static int is_blank(const struct ekv_sectors *sectors, uint32_t sector, bool *blank)
