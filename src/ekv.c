@@ -221,7 +221,7 @@ int ekv_format(const struct ekv_flash *flash, const struct ekv_format_options *o
     db->catalog.replay_sector = db->log.sector;
     db->catalog.replay_sequence = db->log.sequence;
     db->catalog.replay_offset = db->log.offset;
-    db->catalog.counted = ekv_log_position(&db->log);
+    db->catalog.flushed = db->catalog.counted = ekv_log_position(&db->log);
     error = ekv_manifest_create(&db->manifest, &db->catalog);
     if (!error)
         error = close_log(db);
@@ -303,8 +303,12 @@ int ekv_unmount(struct ekv *db)
                 error = ekv_flush(db);
         }
         int closed = ekv_log_flush(&db->log);
+        if (!closed && !ekv_log_can_close(&db->log))
+            closed = ekv_log_roll(&db->log);
         if (!closed)
             closed = close_log(db);
+        if (closed == EKV_FULL)
+            closed = EKV_OK; /* the next mount recovers */
         error = error && error != EKV_FULL ? error : closed;
     }
     if (!error && opened)

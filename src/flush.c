@@ -79,12 +79,13 @@ static int build(struct ekv *db, const struct ekv_memtable *table)
 }
 
 /* Replay begins at the head from now on, or at the first record of a transaction that is still
- * appending: its commit record will ask for them. */
+ * appending: its commit record will ask for them, and for nothing else before the head. */
 static void replay_position(struct ekv *db)
 {
     struct ekv_catalog *catalog = &db->catalog;
     const struct ekv_format *format = ekv_format_of(db);
     const struct ekv_txn *txn = db->appending;
+    catalog->flushed = ekv_log_position(&db->log);
     catalog->replay_sector = db->log.sector;
     catalog->replay_sequence = db->log.sequence;
     catalog->replay_offset = db->log.offset;

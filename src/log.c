@@ -27,6 +27,11 @@ uint32_t ekv_log_room(const struct ekv_log *log)
     return log->offset < body_end(log) ? body_end(log) - log->offset : 0;
 }
 
+bool ekv_log_can_close(const struct ekv_log *log)
+{
+    return log->offset <= body_end(log);
+}
+
 static int stamp_head(struct ekv_log *log, uint32_t previous_end)
 {
     struct ekv_stamp_b stamp = {

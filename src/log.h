@@ -66,6 +66,9 @@ EKV_MUST_CHECK int ekv_log_roll(struct ekv_log *log);
 EKV_MUST_CHECK int ekv_log_append_mark(struct ekv_log *log, uint8_t kind, const void *value,
                                        uint32_t size);
 
+/* True if a close record and the open behind it fit into the head sector. */
+bool ekv_log_can_close(const struct ekv_log *log);
+
 /* Position of the next record. */
 static inline uint64_t ekv_log_position(const struct ekv_log *log)
 {

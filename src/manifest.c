@@ -28,7 +28,7 @@ enum item {
 
 enum {
     STORE_SIZE = 35,
-    STATE_SIZE = 40,
+    STATE_SIZE = 46,
     RUN_SIZE = 24,
     TABLE_HEAD_SIZE = 4,
     FRAME_MIN = 48, /* room worth beginning a frame in */
@@ -211,6 +211,7 @@ static int put_state(struct ekv_manifest *manifest, const struct ekv_catalog *ca
     ekv_store(item + 30, ekv_sectors_virgin_save(manifest->sectors), 3);
     ekv_store(item + 33, manifest->sectors->erase_count_max, 4);
     ekv_store(item + 37, catalog->keys_aside, 4);
+    ekv_store(item + 41, catalog->flushed, 6);
     return EKV_OK;
 }
 
@@ -490,6 +491,7 @@ static int state_apply(const struct ekv_manifest *manifest, struct ekv_catalog *
     manifest->sectors->virgin_saved = manifest->sectors->virgin;
     manifest->sectors->erase_count_max = ekv_load32(item + 32);
     catalog->keys_aside = ekv_load32(item + 36);
+    catalog->flushed = ekv_load(item + 40, 6);
     if (catalog->replay_sector >= format->geometry.sector_count ||
         catalog->replay_sector < format->ring_count ||
         catalog->replay_offset > format->geometry.sector_size ||

@@ -18,6 +18,7 @@ struct ekv_catalog {
     uint32_t replay_sector; /* mount reads the log from here on ... */
     uint32_t replay_sequence;
     uint32_t replay_offset;
+    uint64_t flushed;    /* what was committed before this log position is in the runs already */
     uint64_t counted;    /* ... and sector states and counts are as of this log position */
     uint32_t keys;       /* live keys in EKV_USER */
     uint32_t keys_aside; /* and in EKV_ASIDE */

@@ -9,14 +9,14 @@
  */
 #include "publish.h"
 
+/* A record that gc moved lies in a sector younger than its version, so only the generations tell
+ * whether a snapshot can still need the sector. */
+/* A record that gc moved lies in a sector younger than its version, so only the generations tell
+ * whether a snapshot can still need the sector. */
 static bool is_pinned(const struct ekv *db, uint32_t sector)
 {
-    struct ekv_stamp_b stamp;
-    if (!db->snapshots || ekv_sector_stamp_read(&db->sectors, sector, &stamp))
-        return false;
-    uint64_t begin = ekv_position(ekv_format_of(db), stamp.sequence, 0);
     for (const struct ekv_snapshot *snapshot = db->snapshots; snapshot; snapshot = snapshot->next)
-        if (snapshot->version >= begin && snapshot->generation <= db->sectors.lives[sector])
+        if (snapshot->generation <= db->sectors.lives[sector])
             return true;
     return false;
 }

@@ -30,8 +30,9 @@ static int move_suspects(struct ekv *db, uint32_t sector, uint32_t sequence, uin
         if (error)
             return error == EKV_NOT_FOUND ? EKV_OK : error;
         offset += found.record.layout.size;
-        if (offset <= page)
-            continue;
+        if (offset <= page ||
+            (sequence == db->catalog.replay_sequence && offset <= db->catalog.replay_offset))
+            continue; /* proven by the program that followed, or by the flush */
         error = ekv_record_verify(&db->log, &found.record, sequence);
         if (!error)
             error = ekv_gc_record(db, &found);
@@ -73,6 +74,7 @@ static int move_away(struct ekv *db, uint32_t old_sector, uint32_t old_sequence,
     db->catalog.replay_sector = sector;
     db->catalog.replay_sequence = sequence;
     db->catalog.replay_offset = ekv_format_of(db)->body_offset;
+    db->catalog.flushed = 0; /* nothing is in a run that was not before */
     return ekv_publish(db, 0);
 }
 

@@ -142,6 +142,9 @@ static int replay_close(struct ekv *db, const struct ekv_record *record)
 static int replay_one(struct ekv *db, const struct ekv_record *record)
 {
     db->closed = false;
+    if (ekv_record_kind(record) <= EKV_RECORD_COMMIT &&
+        ekv_log_position(&db->log) < db->catalog.flushed)
+        return EKV_OK; /* in a run, or pending */
     switch (ekv_record_kind(record)) {
     case EKV_RECORD_PUT:
     case EKV_RECORD_HEAD:
@@ -377,6 +380,8 @@ int ekv_replay(struct ekv *db)
     if (error)
         return error;
     db->closed = untouched;
+    if (!db->closed)
+        db->sectors.virgin = db->sectors.virgin_saved; /* those before it may have been tried */
     db->unclean = !db->closed;
     if (!db->unclean)
         db->log.copy = NULL; /* the close record proves what came before it */

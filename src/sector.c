@@ -215,10 +215,16 @@ static uint32_t choose(struct ekv_sectors *sectors)
     return best;
 }
 
-/* Takes the sector at the virgin mark into use: no erase if it reads blank. */
+/* Takes the sector at the virgin mark into use: no erase if it reads blank. EKV_NOT_FOUND: no free
+ * sector lies beyond the mark. */
 static int prepare_virgin(struct ekv_sectors *sectors, uint32_t *sector)
 {
+    uint32_t count = sectors->format.geometry.sector_count;
     bool blank = false;
+    while (sectors->virgin < count && ekv_sector_state(sectors, sectors->virgin) != EKV_SECTOR_FREE)
+        sectors->virgin++; /* the mark on flash lied */
+    if (sectors->virgin == count)
+        return EKV_NOT_FOUND;
     bool saved = sectors->virgin < sectors->virgin_saved;
     *sector = sectors->virgin++;
     int error = saved ? is_blank(sectors, *sector, &blank) : EKV_OK;
@@ -229,7 +235,6 @@ static int prepare_virgin(struct ekv_sectors *sectors, uint32_t *sector)
 
 int ekv_sector_prepare(struct ekv_sectors *sectors)
 {
-    uint32_t count = sectors->format.geometry.sector_count;
     assert(sectors->counts[EKV_SECTOR_READY] < EKV_READY_MAX);
     while (sectors->counts[EKV_SECTOR_FREE] > 0) {
         uint32_t sector;
@@ -240,9 +245,10 @@ int ekv_sector_prepare(struct ekv_sectors *sectors)
             sector = chosen;
             error = ekv_sector_erase(sectors, sector);
         } else {
-            assert(sectors->virgin < count);
             error = prepare_virgin(sectors, &sector);
         }
+        if (error == EKV_NOT_FOUND)
+            return EKV_FULL;
         if (error == EKV_IO) {
             ekv_sector_set(sectors, sector, EKV_SECTOR_RETIRED);
             continue;
