@@ -186,9 +186,10 @@ class Store:
                 at += 35
             elif item == 2:
                 self.state = dict(zip(("next_run", "sector", "sequence", "offset", "counted", "keys",
-                                       "live_size", "virgin", "erases", "keys_aside"),
-                                      fields(data, at, 4, 3, 4, 3, 6, 4, 5, 3, 4, 4)))
-                at += 40
+                                       "live_size", "virgin", "erases", "keys_aside",
+                                       "flushed"),
+                                      fields(data, at, 4, 3, 4, 3, 6, 4, 5, 3, 4, 4, 6)))
+                at += 46
             elif item == 3:
                 self.runs.append(Run(*fields(data, at, 4, 4, 4, 4, 4, 2, 1, 1)))
                 at += 24
@@ -274,9 +275,10 @@ class Store:
             ahead = offset + align(14, self.alignment)
             if record:
                 self.closed = record.kind == CLOSE
-                if record.kind <= HEAD and record.flags & COMMITS:
+                fresh = sequence * self.sector_size + offset >= self.state["flushed"]
+                if fresh and record.kind <= HEAD and record.flags & COMMITS:
                     self._make_current(record)
-                elif record.kind == COMMIT:
+                elif fresh and record.kind == COMMIT:
                     self._commit(record)
                 offset += record.size
                 continue
