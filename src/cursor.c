@@ -180,7 +180,7 @@ static int take(const struct walk *walk, uint32_t first, int direction, struct e
                 error = ekv_record_version(&db->log, &at.record, at.sequence, &version);
             if (error)
                 break;
-            bool visible = i == 0 || version <= walk->cursor->moment->version;
+            bool visible = i == 0 || version <= walk->cursor->own.version;
             if (visible && !own && (!found || version > newest || i == 0)) {
                 *best = at;
                 newest = version;
@@ -313,43 +313,43 @@ int ekv_cursor_previous(struct ekv_cursor *cursor)
 
 /* --- Opening, reading ------------------------------------------------------------------------ */
 
-static void begin(struct ekv_cursor *cursor, struct ekv *db, struct ekv_snapshot *moment,
-                  uint8_t space)
+/* Every cursor has a snapshot of its own in the list, of the moment that it shows: what it stands
+ * on must stay where it is. */
+static void begin(struct ekv_cursor *cursor, struct ekv *db, struct ekv_txn *txn,
+                  const struct ekv_snapshot *moment, uint8_t space)
 {
     static_assert(sizeof cursor->sources >= SOURCES_MAX * sizeof(struct source),
                   "a cursor has room for every source");
     cursor->db = db;
-    cursor->txn = NULL;
-    cursor->moment = moment;
+    cursor->txn = txn;
     cursor->address = 0;
     cursor->direction = 0;
     cursor->space = space;
-    cursor->own.db = NULL;
+    ekv_snapshot_open(&cursor->own, db);
+    cursor->own.walking = true;
+    if (moment)
+        cursor->own.version = moment->version;
 }
 
 void ekv_cursor_open(struct ekv_cursor *cursor, struct ekv *db, uint8_t space)
 {
-    begin(cursor, db, &cursor->own, space);
-    ekv_snapshot_open(&cursor->own, db);
+    begin(cursor, db, NULL, NULL, space);
 }
 
 void ekv_cursor_open_snapshot(struct ekv_cursor *cursor, struct ekv_snapshot *snapshot,
                               uint8_t space)
 {
-    begin(cursor, snapshot->db, snapshot, space);
+    begin(cursor, snapshot->db, NULL, snapshot, space);
 }
 
 void ekv_cursor_open_txn(struct ekv_cursor *cursor, struct ekv_txn *txn, uint8_t space)
 {
-    begin(cursor, txn->db, &txn->begin, space);
-    cursor->txn = txn;
+    begin(cursor, txn->db, txn, &txn->begin, space);
 }
 
 void ekv_cursor_close(struct ekv_cursor *cursor)
 {
-    if (cursor->own.db)
-        ekv_snapshot_close(&cursor->own);
-    cursor->own.db = NULL;
+    ekv_snapshot_close(&cursor->own);
 }
 
 static int current(struct ekv_cursor *cursor, struct ekv_found *found)

@@ -153,6 +153,7 @@ struct ekv_snapshot {
     struct ekv_snapshot *next;
     uint64_t version;
     uint8_t generation;
+    bool walking; /* a cursor's: it stands on a record, wherever gc has moved the key meanwhile */
 };
 
 /* Flash: nothing. */
@@ -226,11 +227,10 @@ enum { EKV_CURSOR_WORDS = 264 };
 struct ekv_cursor {
     struct ekv *db;
     struct ekv_txn *txn;     /* NULL, or the transaction whose writes it sees */
-    struct ekv_snapshot own; /* its own moment, unless it borrows one */
-    struct ekv_snapshot *moment;
-    uint32_t address; /* record it stands on, 0 when on none */
-    uint32_t change;  /* of the store, when the sources were placed */
-    int8_t direction; /* in which the sources stand ahead of the key; 0: nowhere */
+    struct ekv_snapshot own; /* the moment it shows */
+    uint32_t address;        /* record it stands on, 0 when on none */
+    uint32_t change;         /* of the store, when the sources were placed */
+    int8_t direction;        /* in which the sources stand ahead of the key; 0: nowhere */
     uint8_t space;
     uint64_t sources[EKV_CURSOR_WORDS]; /* a place in the memtable and in each run */
 };

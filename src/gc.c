@@ -251,7 +251,7 @@ static int choose_cold(struct ekv *db, uint32_t *victim, uint32_t *sequence)
     return EKV_NOT_FOUND;
 }
 
-/* True if an open snapshot sees this record, which is not current. Pieces of values and crowds of
+/* True if an open snapshot sees this record where it is. Pieces of values and crowds of
  * snapshots are not looked into: then it is enough that something was committed since. */
 static int is_seen(struct ekv *db, const struct ekv_found *found, bool *seen)
 {
@@ -267,11 +267,14 @@ static int is_seen(struct ekv *db, const struct ekv_found *found, bool *seen)
         error = ekv_record_key(&db->log, &found->record, prefix, &key);
     for (struct ekv_snapshot *at = db->snapshots; !error && at && !*seen; at = at->next) {
         struct ekv_found visible;
-        if (at->version < version || at->version >= db->last_version)
-            continue;
-        if (kind > EKV_RECORD_HEAD || looks++ == SNAPSHOT_LOOKS) {
+        bool piece = kind > EKV_RECORD_HEAD;
+        if (at->walking)
             *seen = true;
-            return EKV_OK;
+        if (*seen || at->version >= db->last_version || (!piece && at->version < version))
+            continue;
+        if (piece || looks++ == SNAPSHOT_LOOKS) {
+            *seen = true;
+            continue;
         }
         error = ekv_lookup_key(db, key, &found->record, at->version, &visible);
         *seen = error == EKV_OK && visible.record.address == found->record.address;
@@ -329,9 +332,9 @@ static int moved_size(const struct ekv *db, uint32_t victim, uint32_t *size)
     return EKV_OK;
 }
 
-/* EKV_OK if collecting the sector gains something and the log has room for the copies, without the
- * sector that a recovery would need. */
-static int is_worth(const struct ekv *db, uint32_t victim)
+/* EKV_OK if collecting the sector gains something (or it is cold) and the log has room for the
+ * copies, without the sector that a recovery would need. */
+static int is_worth(const struct ekv *db, uint32_t victim, bool cold)
 {
     uint32_t body = ekv_format_record_size_max(ekv_format_of(db)), size;
     uint32_t available = ekv_sectors_available(&db->sectors);
@@ -339,7 +342,7 @@ static int is_worth(const struct ekv *db, uint32_t victim)
     int error = moved_size(db, victim, &size);
     if (error)
         return error;
-    if (size > body)
+    if (size > body && !cold)
         return EKV_NOT_FOUND;
     return size <= room ? EKV_OK : EKV_FULL;
 }
@@ -350,11 +353,11 @@ int ekv_gc(struct ekv *db)
     bool seen = false;
     int error = choose_cold(db, &victim, &sequence);
     if (!error)
-        error = is_worth(db, victim);
+        error = is_worth(db, victim, true);
     if (error) {
         error = choose(db, &victim, &sequence);
         if (!error)
-            error = is_worth(db, victim);
+            error = is_worth(db, victim, false);
     }
     if (!error)
         error = move_all(db, victim, sequence, &seen);

@@ -55,8 +55,10 @@ int ekv_log_start(struct ekv_log *log, uint32_t sequence)
     if (error)
         return error;
     error = ekv_sector_take(log->sectors, EKV_SECTOR_LOG, &second);
-    if (error)
+    if (error) {
+        ekv_sector_set(log->sectors, first, EKV_SECTOR_FREE);
         return error;
+    }
     log->sector = first;
     log->next = second;
     log->sequence = sequence;

@@ -434,30 +434,66 @@ static int frame_read(const struct ekv_manifest *manifest, struct reader *reader
     return EKV_OK;
 }
 
-/* The next frame: here, at the next program page, or in the chain's next sector up to `last`. */
+/* Where no frame is: looks for one behind it in the chain, up to sequence number `last`. One frame
+ * at most was in flight when power was lost, and it was the last: a whole one behind it means
+ * damage. */
+static int frame_behind(const struct ekv_manifest *manifest, struct reader reader, uint32_t last)
+{
+    const struct ekv_format *format = format_of(manifest);
+    uint8_t type;
+    uint32_t size;
+    for (;;) {
+        reader.offset += format->geometry.write_unit;
+        if (reader.offset >= format->geometry.sector_size) {
+            if (reader.sequence >= last)
+                return EKV_NOT_FOUND;
+            int error = find_sequence(manifest, ++reader.sequence, &reader.sector);
+            if (error)
+                return error == EKV_NOT_FOUND ? EKV_CORRUPT : error;
+            reader.offset = format->body_offset;
+        }
+        int error = frame_read(manifest, &reader, &type, &size);
+        if (error != EKV_NOT_FOUND)
+            return error;
+    }
+}
+
+/* The next frame: here, or behind the blank rest of the page at the next one, or of the sector in
+ * the chain's next sector up to `last`. EKV_NOT_FOUND: the chain ends here. */
 static int frame_next(const struct ekv_manifest *manifest, struct reader *reader, uint32_t last,
                       uint8_t *type, uint32_t *size)
 {
+    const struct ekv_format *format = format_of(manifest);
     for (;;) {
-        int error = frame_read(manifest, reader, type, size);
-        if (error != EKV_NOT_FOUND)
-            return error;
-        if (reader->offset % EKV_PAGE_SIZE != 0) {
-            struct reader ahead = *reader;
-            ahead.offset = ekv_align(ahead.offset, EKV_PAGE_SIZE);
-            error = frame_read(manifest, &ahead, type, size);
-            if (error != EKV_NOT_FOUND) {
-                *reader = ahead;
+        if (reader->offset < format->geometry.sector_size) {
+            int error = frame_read(manifest, reader, type, size);
+            if (error != EKV_NOT_FOUND)
                 return error;
+            const uint8_t *rest = manifest->sectors->scratch;
+            uint32_t room = ekv_page_room(reader->offset), blank = 0;
+            while (blank < room && rest[blank] == 0xff)
+                blank++;
+            if (blank < room && room >= EKV_FRAME_HEAD_SIZE) {
+                error = frame_behind(manifest, *reader, last);
+                return error == EKV_OK ? EKV_CORRUPT : error;
+            }
+            struct reader ahead = *reader;
+            ahead.offset += room;
+            if (ahead.offset < format->geometry.sector_size) {
+                error = frame_read(manifest, &ahead, type, size);
+                if (error != EKV_NOT_FOUND) {
+                    *reader = ahead;
+                    return error;
+                }
             }
         }
         if (reader->sequence >= last)
             return EKV_NOT_FOUND;
-        error = find_sequence(manifest, reader->sequence + 1, &reader->sector);
+        int error = find_sequence(manifest, reader->sequence + 1, &reader->sector);
         if (error)
             return error;
         reader->sequence++;
-        reader->offset = format_of(manifest)->body_offset;
+        reader->offset = format->body_offset;
     }
 }
 

@@ -17,6 +17,7 @@ void ekv_snapshot_link(struct ekv_snapshot *snapshot, struct ekv *db)
         db->generation < UINT8_MAX)
         db->generation++;
     snapshot->generation = db->generation;
+    snapshot->walking = false;
     snapshot->next = db->snapshots;
     db->snapshots = snapshot;
     db->appending = NULL; /* records before this moment must not be committed after it */

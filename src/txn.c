@@ -337,12 +337,13 @@ int ekv_txn_commit(struct ekv_txn *txn)
     struct ekv *db = txn->db;
     int error = EKV_OK;
     ekv_lock_write(db);
-    if (txn->count > 0)
+    bool wrote = txn->count > 0;
+    if (wrote)
         error = commit(txn);
-    if (!error) {
+    if (!error)
         end(txn);
+    if (!error && wrote)
         ekv_write_end(db);
-    }
     ekv_unlock_write(db);
     return error;
 }

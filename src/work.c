@@ -7,6 +7,8 @@
  */
 #include "work.h"
 
+#include <assert.h>
+
 #include "recover.h"
 
 enum {
@@ -70,7 +72,7 @@ static uint32_t sectors_for(const struct ekv *db, uint64_t size)
     uint32_t room = ekv_log_room(&db->log);
     if (size <= room)
         return 0;
-    return (uint32_t)((size - room) / (body_size(db) - EKV_PAGE_SIZE)) + 1;
+    return (uint32_t)((size - room) / body_size(db)) + (size > body_size(db) ? 2 : 1);
 }
 
 /* Moves the replay position past log sectors, so that they can be collected. */
@@ -201,6 +203,7 @@ int ekv_work_step(struct ekv *db, bool *more)
 void ekv_write_end(struct ekv *db)
 {
     bool more;
+    assert(!db->unclean && !db->closed);
     if (!db->failed && ekv_work_step(db, &more) == EKV_IO)
         db->failed = true;
 }
