@@ -143,17 +143,27 @@ class Store:
 
     def _frames(self, sectors, base, last):
         """The frames of a chain in order."""
+        ended = False
         for sequence in range(base, last + 1):
-            if sequence not in sectors:
-                return
             offset = self.body
-            while True:
-                frame = (self._frame(sectors[sequence], sequence, offset) or
-                         self._frame(sectors[sequence], sequence, align(offset, 256)))
+            while not ended and sequence in sectors:
+                rest = align(offset + 1, 256)
+                at = sectors[sequence] * self.sector_size
+                frame = self._frame(sectors[sequence], sequence, offset)
+                if not frame:
+                    blank = self.image[at + offset:at + rest].count(0xFF) == rest - offset
+                    ended = offset < self.sector_size and rest - offset >= 7 and not blank
+                    frame = None if ended else self._frame(sectors[sequence], sequence, rest)
                 if not frame:
                     break
                 yield frame[:2]
                 offset = frame[2]
+            if ended:
+                behind = range(offset + self.unit, self.sector_size, self.unit)
+                require(sequence in sectors and
+                        not any(self._frame(sectors[sequence], sequence, at) for at in behind),
+                        "a frame behind damage")
+                offset = self.body - self.unit
 
     def _load_manifest(self):
         stamps = [(self.stamp_b(i), i) for i in range(self.ring)]
