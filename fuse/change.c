@@ -70,6 +70,8 @@ static int mkdir_locked(struct fs *fs, struct node *parent, const char *name,
     if (!error)
         error = change_admit(fs, key->size, ATTR_RECORD_MAX);
     if (!error && found->entry.path_kind == PATH_NAME) {
+        if (key->size >= fs->store.key_size_max)
+            return ENAMETOOLONG;
         if (!key_reserve(key, key->size + 1))
             return ENOMEM;
         key->bytes[key->size++] = '/';

@@ -219,6 +219,7 @@ static void changed(struct file *file)
     file->change++;
     file->mtime = store_now();
     file->mtime_seen = false;
+    file->broken = false;
     file->attr.set &= (uint8_t)~ATTR_MTIME; /* what was set explicitly is over */
 }
 
@@ -250,6 +251,7 @@ int file_write(struct fs *fs, struct file *file, uint64_t offset, const void *by
         memcpy(file->data + offset, bytes, size);
         changed(file);
     }
+    file->broken = error == ENOSPC || error == EFBIG;
     pthread_rwlock_unlock(&file->lock);
     return error;
 }
@@ -433,12 +435,49 @@ static int commit_value(struct fs *fs, struct file *file, const struct key *key,
     return error;
 }
 
+bool file_is_broken(struct file *file)
+{
+    pthread_rwlock_rdlock(&file->lock);
+    bool broken = file->broken;
+    pthread_rwlock_unlock(&file->lock);
+    return broken;
+}
+
+void file_discard(struct fs *fs, struct file *file)
+{
+    struct node *node = file->node;
+    store_write(&fs->store);
+    pthread_rwlock_wrlock(&file->lock);
+    bool created = file->created && !file->dead;
+    if (created) {
+        file->dead = true;
+        space_release(&fs->space, &file->reserved);
+    } else if (!file->dead && file->dirty) {
+        drop_content(file);
+        file->dirty = file->attr_dirty = false;
+        memset(&file->attr, 0, sizeof file->attr);
+        space_release(&fs->space, &file->reserved);
+    }
+    file->broken = false;
+    file->change++;
+    pthread_rwlock_unlock(&file->lock);
+    pthread_mutex_lock(&fs->nodes.lock);
+    if (created && !node->unlinked)
+        notify_entry(&fs->notify, node->parent->id, node->name, node->name_size);
+    pthread_mutex_unlock(&fs->nodes.lock);
+    if (created)
+        node_unlink(&fs->nodes, node);
+    store_write_end(&fs->store);
+    notify_inode(&fs->notify, node->id);
+}
+
 static void commit_end(struct fs *fs, struct file *file, uint64_t change)
 {
     bool keep = has_writers(fs, file);
     pthread_rwlock_wrlock(&file->lock);
     file->created = false;
     if (file->change == change) {
+        file->broken = false;
         file->dirty = file->attr_dirty = false;
         memset(&file->attr, 0, sizeof file->attr);
         space_release(&fs->space, &file->reserved);
@@ -509,7 +548,7 @@ int file_commit_all(struct fs *fs)
 {
     int result = 0;
     for (struct file *file = next_file(fs, NULL); file; file = next_file(fs, file)) {
-        int error = file_commit(fs, file);
+        int error = file_is_broken(file) ? 0 : file_commit(fs, file);
         if (error)
             result = report_failure(error, "the last changes of \"%.*s\" were lost: %s",
                                     (int)file->node->name_size, file->node->name, strerror(error));

@@ -24,6 +24,7 @@ struct file {
     bool dirty;          /* not committed as it is here */
     atomic_bool created; /* the store has no such key yet */
     bool dead;           /* it has no name any more: nothing is committed */
+    bool broken;         /* the last write found no space: not to be committed by a close */
     uint64_t change;     /* counts changes */
     int64_t mtime;       /* of the last change, microseconds since 1970 */
     bool mtime_seen;     /* somebody was told it before the commit */
@@ -58,7 +59,12 @@ EKV_MUST_CHECK int file_detach(struct fs *fs, struct file *file);
 /* Its name is gone. `attr` and `mtime` are what the store said of it. */
 void file_die(struct fs *fs, struct file *file, const struct attr *attr, int64_t mtime);
 
-/* Commits what is not committed. */
+/* Whether the last write failed for want of space, so that the content is no whole. */
+bool file_is_broken(struct file *file);
+/* Gives up a broken content: what is committed stands again. */
+void file_discard(struct fs *fs, struct file *file);
+
+/* Commits what is not committed, also a broken content. */
 EKV_MUST_CHECK int file_commit(struct fs *fs, struct file *file);
 /* The same with the writer lock held. */
 EKV_MUST_CHECK int file_commit_locked(struct fs *fs, struct file *file);

@@ -5,6 +5,7 @@
 #include <sys/types.h>
 
 #include "node.h"
+#include "notify.h"
 #include "space.h"
 #include "store.h"
 
@@ -15,6 +16,7 @@ struct fs {
     struct view live; /* the store as it is */
     struct space space;
     struct node_table nodes;
+    struct notify notify;
     struct file *files; /* all of them, under the node table's lock */
     uid_t uid;          /* whose everything is that says nothing else */
     gid_t gid;

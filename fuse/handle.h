@@ -16,6 +16,7 @@
 struct handle {
     struct file *file;
     bool writes;    /* opened for writing */
+    bool appends;   /* opened with O_APPEND: each write is a whole by itself */
     bool wrote;     /* something since the last commit */
     bool truncated; /* by O_TRUNC or creation, and nothing was committed since */
     pid_t pid;      /* who wrote last; 0: nobody knows */

@@ -190,7 +190,8 @@ static int serve(struct fuse_session *session, struct fs *fs, const struct optio
     if (!options->foreground)
         report_to_syslog();
     umask(0);
-    if (fuse_set_signal_handlers(session) != 0 || store_start(&fs->store) != 0) {
+    if (fuse_set_signal_handlers(session) != 0 || store_start(&fs->store) != 0 ||
+        notify_start(&fs->notify, session) != 0) {
         report_failure(EIO, "signals or threads are not available: the mount ends");
         return EXIT_FAILURE;
     }
@@ -202,6 +203,7 @@ static int serve(struct fuse_session *session, struct fs *fs, const struct optio
     int error = fuse_session_loop_mt(session, config);
     fuse_loop_cfg_destroy(config);
     fuse_remove_signal_handlers(session);
+    notify_stop(&fs->notify);
     /* Positive: ended by a signal, as good as an unmount. */
     return error < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
@@ -215,6 +217,7 @@ static bool fs_init(struct fs *fs, const struct options *options)
     fs->directory_mode = 0777 & ~options->umask;
     fs->mount_time = store_now();
     space_init(&fs->space, &fs->store);
+    notify_init(&fs->notify);
     return node_table_init(&fs->nodes, &fs->live);
 }
 

@@ -174,6 +174,7 @@ void node_table_free(struct node_table *table)
         struct node *next;
         for (struct node *node = table->by_id[i]; node; node = next) {
             next = node->next_by_id;
+            cookies_free(node->cookies);
             free(node->name);
             free(node);
         }
@@ -291,6 +292,7 @@ static void free_unused(struct node_table *table, struct node *node)
         while (*link != node)
             link = &(*link)->next_by_id;
         *link = node->next_by_id;
+        cookies_free(node->cookies);
         free(node->name);
         free(node);
         table->count--;
@@ -327,6 +329,16 @@ void node_unref(struct node_table *table, struct node *node)
     node->refs--;
     free_unused(table, node);
     pthread_mutex_unlock(&table->lock);
+}
+
+struct cookies *node_cookies(struct node_table *table, struct node *node)
+{
+    pthread_mutex_lock(&table->lock);
+    if (!node->cookies)
+        node->cookies = cookies_new();
+    struct cookies *cookies = node->cookies;
+    pthread_mutex_unlock(&table->lock);
+    return cookies;
 }
 
 void node_unlink(struct node_table *table, struct node *node)

@@ -16,6 +16,7 @@
 #include <stdint.h>
 #include <time.h>
 
+#include "cookies.h"
 #include "path.h"
 
 enum { NODE_ROOT_ID = 1 };
@@ -46,9 +47,10 @@ struct node {
     char *name;
     struct node *parent;
     struct node *next_by_id, *next_by_name;
-    uint64_t lookups;  /* the kernel's */
-    uint32_t refs;     /* ours: handles, children, `file` */
-    struct file *file; /* open or uncommitted, see file.h */
+    uint64_t lookups;        /* the kernel's */
+    uint32_t refs;           /* ours: handles, children, `file` */
+    struct file *file;       /* open or uncommitted, see file.h */
+    struct cookies *cookies; /* of a directory that was listed */
 
     atomic_bool gives_group; /* of a directory with set-group-id, as last told */
     atomic_uint group;
@@ -102,6 +104,9 @@ void node_forget(struct node_table *table, uint64_t id, uint64_t count);
 
 void node_ref(struct node_table *table, struct node *node);
 void node_unref(struct node_table *table, struct node *node);
+
+/* The listed names of a directory; NULL: no memory. */
+struct cookies *node_cookies(struct node_table *table, struct node *node);
 
 /* Takes the node's name away. */
 void node_unlink(struct node_table *table, struct node *node);

@@ -1,8 +1,8 @@
 /* Requests about open directories.
  *
  * A listing walks the store once, as far as the kernel asks; between two requests it holds nothing
- * of the store. Offsets count names, and the names shown are remembered, so that seekdir(3) finds
- * its way back. Files that are not committed yet are listed too, first; the walk skips them.
+ * of the store. An offset is the number of the name that was shown last (cookies.h). Files that are
+ * not committed yet are listed too, first; the walk skips them.
  */
 #include "handle.h"
 
@@ -10,68 +10,53 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Offsets: 0 the beginning, 1 and 2 behind "." and "..", then 3 + the number of a name. Those of
+ * names that were shown before the walk began have this bit. */
+#define OFFSET_NEW (1ll << 40)
+enum { OFFSET_NAMES = 3 };
+
 /* Names one after the other, each ended by a zero. */
 struct names {
     char *bytes;
     size_t size, capacity;
-    uint32_t *starts;
-    size_t count, starts_capacity;
 };
 
 struct directory {
     pthread_mutex_t lock;
     struct node *node;
-    struct names shown;
-    struct names new; /* not committed when the listing began */
+    struct cookies *cookies; /* the node's */
+    off_t offset;            /* where the listing stands */
+    struct names new;        /* not committed when the listing began */
+    size_t new_at;           /* the next of them to show */
     struct walk walk;
     bool walking;
     struct walk_entry entry; /* the next one, when `pending`: it did not fit */
-    bool pending, ended;
+    bool pending;
 };
 
 static bool names_add(struct names *names, const char *name, size_t size)
 {
     if (names->size + size + 1 > names->capacity) {
-        size_t capacity = 2 * names->capacity + size + 1024;
+        size_t capacity = 2 * names->capacity + size + 256;
         char *bytes = realloc(names->bytes, capacity);
         if (!bytes)
             return false;
         names->bytes = bytes;
         names->capacity = capacity;
     }
-    if (names->count == names->starts_capacity) {
-        size_t capacity = 2 * names->starts_capacity + 64;
-        uint32_t *starts = realloc(names->starts, capacity * sizeof *starts);
-        if (!starts)
-            return false;
-        names->starts = starts;
-        names->starts_capacity = capacity;
-    }
-    names->starts[names->count++] = (uint32_t)names->size;
     memcpy(names->bytes + names->size, name, size);
     names->bytes[names->size + size] = 0;
     names->size += size + 1;
     return true;
 }
 
-static const char *names_get(const struct names *names, size_t index)
+/* Where a name lies, or the size if it is not there. */
+static size_t names_find(const struct names *names, const char *name)
 {
-    return names->bytes + names->starts[index];
-}
-
-static void names_clear(struct names *names)
-{
-    free(names->bytes);
-    free(names->starts);
-    memset(names, 0, sizeof *names);
-}
-
-static bool names_have(const struct names *names, const char *name)
-{
-    for (size_t i = 0; i < names->count; i++)
-        if (strcmp(names_get(names, i), name) == 0)
-            return true;
-    return false;
+    size_t at = 0;
+    while (at < names->size && strcmp(names->bytes + at, name) != 0)
+        at += strlen(names->bytes + at) + 1;
+    return at;
 }
 
 /* --- Opening -----------------------------------------------------------------------------------
@@ -86,14 +71,14 @@ static void stop(struct directory *directory)
 {
     if (directory->walking)
         walk_close(&directory->walk);
-    directory->walking = directory->pending = directory->ended = false;
-    names_clear(&directory->shown);
-    names_clear(&directory->new);
+    directory->walking = directory->pending = false;
+    directory->new.size = directory->new_at = 0;
 }
 
 static void directory_free(struct fs *fs, struct directory *directory)
 {
     stop(directory);
+    free(directory->new.bytes);
     key_free(&directory->entry.key);
     node_unref(&fs->nodes, directory->node);
     pthread_mutex_destroy(&directory->lock);
@@ -104,7 +89,8 @@ void op_opendir(fuse_req_t request, fuse_ino_t id, struct fuse_file_info *info)
 {
     struct fs *fs = request_fs(request);
     struct node *node = node_by_id(&fs->nodes, id);
-    struct directory *directory = node ? calloc(1, sizeof *directory) : NULL;
+    struct cookies *cookies = node ? node_cookies(&fs->nodes, node) : NULL;
+    struct directory *directory = cookies ? calloc(1, sizeof *directory) : NULL;
     if (!directory) {
         fuse_reply_err(request, node ? ENOMEM : ESTALE);
         return;
@@ -112,6 +98,7 @@ void op_opendir(fuse_req_t request, fuse_ino_t id, struct fuse_file_info *info)
     pthread_mutex_init(&directory->lock, NULL);
     node_ref(&fs->nodes, node);
     directory->node = node;
+    directory->cookies = cookies;
     info->fh = (uintptr_t)directory;
     info->cache_readdir = node->kind == NODE_DIRECTORY;
     info->keep_cache = info->cache_readdir;
@@ -151,25 +138,38 @@ static bool find_new(struct fs *fs, struct directory *directory)
     return done;
 }
 
-static int start(struct fs *fs, struct directory *directory)
+/* Begins the listing, at the beginning or wherever another handle came to. */
+static int start(struct fs *fs, struct directory *directory, off_t offset)
 {
     struct node *node = directory->node;
+    struct key prefix = {0};
+    char name[PATH_NAME_MAX + 1];
+    size_t name_size;
+    bool is_directory;
     stop(directory);
+    directory->offset = offset;
     if (node->kind == NODE_CONTROL)
         return 0;
-    struct key prefix = {0};
     int error = node_key(&fs->nodes, node, &prefix, NULL);
-    if (error == ENOENT) { /* removed while somebody stands in it: empty */
-        directory->ended = true;
-        error = 0;
-    } else if (!error) {
+    if (!error) {
         error = walk_open(&directory->walk, node->view, &prefix, node_place(node));
         directory->walking = !error;
+    } else if (error == ENOENT) { /* removed while somebody stands in it: empty */
+        error = 0;
     }
     key_free(&prefix);
     if (!error && !find_new(fs, directory))
         error = ENOMEM;
-    return error;
+    uint32_t number = (uint32_t)((offset & ~OFFSET_NEW) - OFFSET_NAMES);
+    if (error || offset < OFFSET_NAMES || !directory->walking ||
+        !cookies_name(directory->cookies, number, name, &name_size, &is_directory))
+        return error;
+    directory->new_at = directory->new.size;
+    if (!(offset & OFFSET_NEW))
+        return walk_seek(&directory->walk, name, name_size, is_directory);
+    size_t at = names_find(&directory->new, name);
+    directory->new_at = at < directory->new.size ? at + name_size + 1 : at;
+    return 0;
 }
 
 /* --- Listing -----------------------------------------------------------------------------------
@@ -181,85 +181,82 @@ struct listing {
     struct fs *fs;
     struct directory *directory;
     bool plus;
+    bool full;  /* the last name did not fit */
+    bool ended; /* there are no more names */
     char *buffer;
     size_t size, used;
     unsigned long long commits; /* when the walk looked at the store */
 };
 
-/* Adds a name with what is known of it. False: it does not fit. */
-static bool put(struct listing *listing, const char *name, const struct fuse_entry_param *entry,
-                size_t offset)
+/* Adds a name with what is known of it; the listing then stands at `offset`. */
+static void put(struct listing *listing, const char *name, const struct fuse_entry_param *entry,
+                off_t offset)
 {
     char *to = listing->buffer + listing->used;
     size_t room = listing->size - listing->used;
     size_t needed;
     if (listing->plus)
-        needed = fuse_add_direntry_plus(listing->request, to, room, name, entry, (off_t)offset);
+        needed = fuse_add_direntry_plus(listing->request, to, room, name, entry, offset);
     else
-        needed = fuse_add_direntry(listing->request, to, room, name, &entry->attr, (off_t)offset);
-    if (needed > room)
-        return false;
+        needed = fuse_add_direntry(listing->request, to, room, name, &entry->attr, offset);
+    listing->full = needed > room;
+    if (listing->full)
+        return;
     listing->used += needed;
-    return true;
+    listing->directory->offset = offset;
 }
 
-/* Adds a node, whose reference is given up. */
-static bool put_node(struct listing *listing, const char *name, struct node *node,
-                     const struct fuse_entry_param *entry, size_t offset)
+/* Adds a node, whose reference is given up. `bits` are added to the offset. */
+static int put_node(struct listing *listing, const char *name, size_t name_size, struct node *node,
+                    const struct fuse_entry_param *entry, off_t bits)
 {
-    bool fits = put(listing, name, entry, offset);
-    if (fits && listing->plus)
+    uint32_t number;
+    int error = 0;
+    if (cookies_number(listing->directory->cookies, name, name_size, node->kind == NODE_DIRECTORY,
+                       &number))
+        put(listing, name, entry, (off_t)number + OFFSET_NAMES + bits);
+    else
+        error = ENOMEM;
+    if (!error && !listing->full && listing->plus)
         node_looked_up(&listing->fs->nodes, node);
     node_unref(&listing->fs->nodes, node);
-    return fits;
-}
-
-/* "." and "..", which the kernel never looks up. */
-static bool put_dots(struct listing *listing, size_t index)
-{
-    const struct node *node = listing->directory->node;
-    if (index == 1 && node->parent)
-        node = node->parent;
-    struct fuse_entry_param entry = {.attr = {.st_mode = S_IFDIR, .st_ino = node->id}};
-    return put(listing, index == 0 ? "." : "..", &entry, index + 1);
-}
-
-/* A name that is looked up now. `*gone`: it is not there any more. */
-static int put_by_name(struct listing *listing, const char *name, size_t offset, bool *fits,
-                       bool *gone)
-{
-    struct fs *fs = listing->fs;
-    struct node *parent = listing->directory->node;
-    struct fuse_entry_param entry;
-    struct tree_name found;
-    struct node *node = node_by_name(&fs->nodes, parent, name, strlen(name));
-    int error = 0;
-    *gone = false;
-    if (!node) {
-        error = tree_find(fs, parent, name, strlen(name), &found);
-        if (!error && found.exists)
-            node = node_obtain(&fs->nodes, parent, name, strlen(name),
-                               found.entry.directory ? NODE_DIRECTORY : NODE_FILE,
-                               found.entry.path_kind, found.entry.bytes_size, &found.entry.key);
-        key_free(&found.entry.key);
-    }
-    if (!error && node)
-        error = entry_fill(fs, node, &entry);
-    if (error == ENOENT || (!error && !node)) {
-        node_unref(&fs->nodes, node);
-        *gone = true;
-        return 0;
-    }
-    if (error)
-        node_unref(&fs->nodes, node);
-    else
-        *fits = put_node(listing, name, node, &entry, offset);
     return error;
 }
 
+/* "." and "..", which the kernel never looks up. */
+static int put_dots(struct listing *listing)
+{
+    struct directory *directory = listing->directory;
+    bool self = directory->offset == 0;
+    const struct node *node = directory->node;
+    if (!self && node->parent)
+        node = node->parent;
+    struct fuse_entry_param entry = {.attr = {.st_mode = S_IFDIR, .st_ino = node->id}};
+    put(listing, self ? "." : "..", &entry, self ? 1 : 2);
+    return 0;
+}
+
+/* A file that was not committed when the listing began. */
+static int put_new(struct listing *listing)
+{
+    struct fs *fs = listing->fs;
+    struct directory *directory = listing->directory;
+    const char *name = directory->new.bytes + directory->new_at;
+    size_t name_size = strlen(name);
+    struct fuse_entry_param entry;
+    struct node *node = node_by_name(&fs->nodes, directory->node, name, name_size);
+    int error = node ? entry_fill(fs, node, &entry) : ENOENT;
+    if (!error)
+        error = put_node(listing, name, name_size, node, &entry, OFFSET_NEW);
+    else
+        node_unref(&fs->nodes, node);
+    if (!listing->full)
+        directory->new_at += name_size + 1;
+    return error == ENOENT ? 0 : error; /* gone meanwhile: left out */
+}
+
 /* What the walk came to. */
-static int put_walked(struct listing *listing, const struct walk_entry *found, size_t offset,
-                      bool *fits)
+static int put_walked(struct listing *listing, const struct walk_entry *found)
 {
     struct fs *fs = listing->fs;
     struct fuse_entry_param entry;
@@ -278,77 +275,61 @@ static int put_walked(struct listing *listing, const struct walk_entry *found, s
         entry_from_info(fs, node, &info, &entry);
     }
     file_release(fs, file);
-    if (error)
-        node_unref(&fs->nodes, node);
-    else
-        *fits = put_node(listing, found->name, node, &entry, offset);
+    if (!error)
+        return put_node(listing, found->name, found->name_size, node, &entry, 0);
+    node_unref(&fs->nodes, node);
     return error == ENOENT ? 0 : error; /* gone meanwhile: left out */
 }
 
-static int put_control(struct listing *listing, size_t index, bool *fits)
+/* The next name of the walk. */
+static int put_next(struct listing *listing)
+{
+    struct directory *directory = listing->directory;
+    if (directory->pending) {
+        listing->commits = ~0ull; /* it was read by an earlier request */
+    } else {
+        if (!directory->walk.open)
+            listing->commits = atomic_load(&listing->fs->store.commits);
+        int error = walk_next(&directory->walk, &directory->entry);
+        listing->ended = error == ENOENT;
+        if (error)
+            return error == ENOENT ? 0 : error;
+        if (names_find(&directory->new, directory->entry.name) < directory->new.size)
+            return 0;
+    }
+    int error = put_walked(listing, &directory->entry);
+    directory->pending = listing->full;
+    return error;
+}
+
+static int put_control(struct listing *listing)
 {
     struct directory *directory = listing->directory;
     const struct control_entry *entry = control_entries(directory->node->control);
-    for (size_t i = 2; i < index && entry->name; i++)
+    for (off_t i = 2; i < directory->offset && entry->name; i++)
         entry++;
-    directory->ended = !entry->name;
-    if (directory->ended)
+    listing->ended = !entry->name;
+    if (listing->ended)
         return 0;
+    off_t next = directory->offset + 1;
     struct fuse_entry_param reply = {
-        .attr = {.st_mode = entry->directory ? S_IFDIR : S_IFREG, .st_ino = index + 1}};
-    *fits = put(listing, entry->name, &reply, index + 1);
+        .attr = {.st_mode = entry->directory ? S_IFDIR : S_IFREG, .st_ino = (ino_t)next}};
+    put(listing, entry->name, &reply, next);
     return 0;
 }
 
-/* The name after all that were shown, from the walk. */
-static int put_next(struct listing *listing, size_t index, bool *fits)
+/* Adds one name more, in this order: dots, uncommitted ones, those of the walk. */
+static int put_one(struct listing *listing)
 {
     struct directory *directory = listing->directory;
-    int error = 0;
-    if (!directory->pending) {
-        if (!directory->walk.open)
-            listing->commits = atomic_load(&listing->fs->store.commits);
-        do
-            error = walk_next(&directory->walk, &directory->entry);
-        while (!error && names_have(&directory->new, directory->entry.name));
-        directory->ended = error == ENOENT;
-        if (error)
-            return error == ENOENT ? 0 : error;
-        directory->pending = true;
-    } else {
-        listing->commits = ~0ull; /* it was read by an earlier request */
-    }
-    *fits = true;
-    error = put_walked(listing, &directory->entry, index + 1, fits);
-    if (error || !*fits)
-        return error;
-    directory->pending = false;
-    if (!names_add(&directory->shown, directory->entry.name, directory->entry.name_size))
-        return ENOMEM;
-    return 0;
-}
-
-/* Adds the name with an index: dots, then uncommitted ones, then those of the walk. */
-static int put_index(struct listing *listing, size_t index, bool *fits)
-{
-    struct directory *directory = listing->directory;
-    bool gone;
-    *fits = true;
-    if (index < 2) {
-        *fits = put_dots(listing, index);
-        return 0;
-    }
+    if (directory->offset < 2)
+        return put_dots(listing);
     if (directory->node->kind == NODE_CONTROL)
-        return put_control(listing, index, fits);
-    index -= 2;
-    if (index < directory->new.count)
-        return put_by_name(listing, names_get(&directory->new, index), index + 3, fits, &gone);
-    size_t walked = index - directory->new.count;
-    if (walked < directory->shown.count)
-        return put_by_name(listing, names_get(&directory->shown, walked), index + 3, fits, &gone);
-    if (directory->ended)
-        return 0;
-    return put_next(listing, index + 2, fits);
+        return put_control(listing);
+    if (directory->new_at < directory->new.size)
+        return put_new(listing);
+    listing->ended = !directory->walking;
+    return listing->ended ? 0 : put_next(listing);
 }
 
 static void list(fuse_req_t request, size_t size, off_t offset, struct fuse_file_info *info,
@@ -367,18 +348,11 @@ static void list(fuse_req_t request, size_t size, off_t offset, struct fuse_file
         return;
     }
     pthread_mutex_lock(&directory->lock);
-    int error = offset == 0 ? start(fs, directory) : 0;
-    bool fits = true;
-    size_t index = (size_t)offset;
-    while (!error && fits) {
-        size_t known = 2 + directory->new.count + directory->shown.count;
-        if (directory->ended && directory->node->kind != NODE_CONTROL && index >= known)
-            break;
-        error = put_index(&listing, index, &fits);
-        if (directory->ended && directory->node->kind == NODE_CONTROL)
-            break;
-        index++;
-    }
+    int error = 0;
+    if (offset == 0 || offset != directory->offset)
+        error = start(fs, directory, offset);
+    while (!error && !listing.full && !listing.ended)
+        error = put_one(&listing);
     if (directory->walking)
         walk_pause(&directory->walk);
     pthread_mutex_unlock(&directory->lock);

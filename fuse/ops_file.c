@@ -3,7 +3,8 @@
  * When what was written is committed: at the FLUSH of the process that wrote (its close), at FSYNC,
  * at RELEASE. A FLUSH by anybody else is a copy of the descriptor being closed, such as by a
  * command that a shell started in the middle of its own output, and commits nothing; nor does one
- * that follows only a creation or a truncation.
+ * that follows only a creation or a truncation. A value whose last write found no space is no whole
+ * one: closing it leaves what was committed before, unless it was opened for appending.
  */
 #include "handle.h"
 
@@ -24,6 +25,7 @@ static struct handle *handle_new(struct fs *fs, struct file *file, int flags)
         return NULL;
     handle->file = file;
     handle->writes = (flags & O_ACCMODE) != O_RDONLY;
+    handle->appends = flags & O_APPEND;
     if (handle->writes)
         file_writer_begin(fs, file);
     return handle;
@@ -215,6 +217,7 @@ void op_write(fuse_req_t request, fuse_ino_t id, const char *bytes, size_t size,
     (void)id;
     int error = file_write(fs, handle->file, (uint64_t)offset, bytes, size);
     if (error) {
+        handle->wrote |= error == ENOSPC || error == EFBIG;
         fuse_reply_err(request, error);
         return;
     }
@@ -278,6 +281,11 @@ static int commit_handle(struct fs *fs, struct handle *handle)
     return error;
 }
 
+static bool close_broken(const struct handle *handle)
+{
+    return !handle->appends && file_is_broken(handle->file);
+}
+
 void op_flush(fuse_req_t request, fuse_ino_t id, struct fuse_file_info *info)
 {
     struct fs *fs = request_fs(request);
@@ -285,7 +293,7 @@ void op_flush(fuse_req_t request, fuse_ino_t id, struct fuse_file_info *info)
     int error = 0;
     (void)id;
     if (handle->file && handle->wrote && same_process(handle->pid, fuse_req_ctx(request)->pid))
-        error = commit_handle(fs, handle);
+        error = close_broken(handle) ? ENOSPC : commit_handle(fs, handle);
     fuse_reply_err(request, error);
 }
 
@@ -311,7 +319,11 @@ void op_release(fuse_req_t request, fuse_ino_t id, struct fuse_file_info *info)
         bool mine = handle->wrote || handle->truncated;
         handle->writes = false;
         bool last = file_writer_end(fs, handle->file);
-        int error = mine || last ? file_commit(fs, handle->file) : 0;
+        int error = 0;
+        if (last && close_broken(handle))
+            file_discard(fs, handle->file);
+        else if ((mine || last) && !close_broken(handle))
+            error = file_commit(fs, handle->file);
         if (error) {
             struct node *node = handle->file->node;
             pthread_mutex_lock(&fs->nodes.lock);

@@ -62,9 +62,11 @@ static int find_part(const struct view *view, struct tree_name *found)
 }
 
 /* A whole component: a directory if anything makes it one, else a file. */
-static int find_component(const struct view *view, struct tree_name *found)
+static int find_component(const struct view *view, size_t max, struct tree_name *found)
 {
     struct walk_entry *entry = &found->entry;
+    if (entry->key.size == max) /* no key goes on behind it */
+        return find_file(view, found);
     int error = append(&entry->key, "/", 1);
     if (!error)
         error = walk_directory_exists(view, &entry->key, &found->exists);
@@ -96,7 +98,7 @@ int tree_find(struct fs *fs, struct node *parent, const char *name, size_t name_
         entry->key.size--;
     else
         error = append(&entry->key, bytes, entry->bytes_size);
-    if (!error && entry->key.size + (entry->path_kind == PATH_NAME) > fs->store.key_size_max)
+    if (!error && entry->key.size > fs->store.key_size_max)
         error = ENAMETOOLONG;
     if (error)
         return error;
@@ -104,7 +106,7 @@ int tree_find(struct fs *fs, struct node *parent, const char *name, size_t name_
         return find_file(parent->view, found);
     if (entry->path_kind == PATH_PART)
         return find_part(parent->view, found);
-    return find_component(parent->view, found);
+    return find_component(parent->view, fs->store.key_size_max, found);
 }
 
 /* --- Stat --------------------------------------------------------------------------------------

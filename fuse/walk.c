@@ -108,6 +108,36 @@ void walk_close(struct walk *walk)
     key_free(&walk->heads[1].key);
 }
 
+int walk_seek(struct walk *walk, const char *name, size_t name_size, bool directory)
+{
+    uint8_t bytes[PATH_NAME_MAX];
+    size_t size = 0;
+    enum path_kind kind = path_decode(walk->place, name, name_size, bytes, &size);
+    if (kind == PATH_INVALID)
+        return EINVAL;
+    walk_pause(walk);
+    memset(walk->parts, 0, sizeof walk->parts);
+    walk->value_done = true;
+    struct key *position = &walk->position;
+    position->size = 0;
+    if (!key_reserve(position, walk->prefix.size + size + 1))
+        return ENOMEM;
+    memcpy(position->bytes, walk->prefix.bytes, walk->prefix.size);
+    position->size = walk->prefix.size;
+    if (kind == PATH_VALUE) /* comes first */
+        return 0;
+    memcpy(position->bytes + position->size, bytes, size);
+    position->size += size;
+    if (kind == PATH_PART) {
+        size_t slot = name_size - 2 - PATH_PART_MIN;
+        walk->parts[slot].size = (uint16_t)size;
+        memcpy(walk->parts[slot].bytes, bytes, size);
+    } else {
+        position->bytes[position->size++] = directory ? '/' + 1 : 0;
+    }
+    return 0;
+}
+
 static int resume(struct walk *walk)
 {
     int error = 0;

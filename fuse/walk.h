@@ -49,6 +49,9 @@ struct walk {
 EKV_MUST_CHECK int walk_open(struct walk *walk, const struct view *view, const struct key *prefix,
                              struct path_place place);
 
+/* Goes to the place behind a name, whether it is still there or not. */
+EKV_MUST_CHECK int walk_seek(struct walk *walk, const char *name, size_t name_size, bool directory);
+
 /* The next name; ENOENT after the last. The entry's key must be zeroed before the first call and
  * freed by the caller after the last. */
 EKV_MUST_CHECK int walk_next(struct walk *walk, struct walk_entry *entry);

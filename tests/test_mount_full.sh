@@ -1,0 +1,61 @@
+#!/bin/bash
+# A store is filled until there is no space, emptied with rm and filled again, three times; what
+# was accepted is there, and no space is told by write, not lost at close.
+. "$(dirname "$0")/mount_lib.sh"
+
+head -c 3000 /dev/urandom >"$work/small"
+mount_image --create=2M
+for round in 1 2 3; do
+    count=0
+    while cp "$work/small" "$mnt/f$count" 2>"$work/message"; do
+        count=$((count + 1))
+        [ $count -lt 2000 ] || fail "round $round: never full"
+    done
+    grep -q "No space left" "$work/message" || fail "round $round: $(cat "$work/message")"
+    [ $count -gt 400 ] || fail "round $round: full after $count files"
+    [ $round = 1 ] && first=$count
+    # A shell sees it too, since it comes from write.
+    rm -f "$mnt/f$count"
+    if { cat "$work/small" >"$mnt/more"; } 2>/dev/null; then fail "round $round: more fits"; fi
+    rm -f "$mnt/more"
+    for i in $(seq 0 17 $((count - 1))); do
+        cmp "$work/small" "$mnt/f$i" || fail "round $round: f$i differs"
+    done
+    expect_same "files in round $round" "$(ls "$mnt" | wc -l)" $count
+    available=$(df --output=avail -B1 "$mnt" | tail -1)
+    [ "$available" -lt 16000 ] || fail "round $round: df says $available bytes are available"
+    rm "$mnt"/f* || fail "round $round: rm on a full store"
+    expect_same "after rm" "$(ls "$mnt")" ""
+done
+[ $count -ge $((first * 95 / 100)) ] || fail "only $count files fit the third time, $first the first"
+
+# A value of 90 % of what is free at first; twice is too much, and the first stays whole.
+size=$(($(df --output=avail -B1 "$mnt" | tail -1) * 90 / 100))
+head -c "$size" /dev/urandom >"$work/large"
+cp "$work/large" "$mnt/large" || fail "a value of $size bytes"
+cmp "$work/large" "$mnt/large" || fail "the large value differs"
+if cp "$work/large" "$mnt/second" 2>/dev/null; then fail "two values of $size bytes"; fi
+rm -f "$mnt/second"
+# What finds no space leaves what was there before, also for who had it open.
+exec 5<"$mnt/large"
+if { head -c "$size" /dev/zero >"$mnt/large"; } 2>/dev/null; then fail "overwriting it fits"; fi
+cmp "$work/large" "$mnt/large" || fail "a failed overwrite left something else"
+cmp "$work/large" - <&5 || fail "an open file has something else after a failed overwrite"
+exec 5<&-
+if { head -c 3000000 /dev/zero >"$mnt/huge"; } 2>"$work/message"; then fail "3 MB in 2 MB"; fi
+[ -e "$mnt/huge" ] && fail "a new file that found no space is there"
+expect_same "names" "$(ls "$mnt")" large
+# A log keeps what was accepted.
+while { echo line of the log >>"$mnt/log"; } 2>/dev/null && head -c 4000 /dev/zero; do :; done \
+    >>"$mnt/log" 2>/dev/null
+grep -aq "line of the log" "$mnt/log" || fail "what was appended before it was full is gone"
+rm "$mnt/log"
+unmount_image
+check_image
+mount_image
+cmp "$work/large" "$mnt/large" || fail "the large value differs after a remount"
+rm "$mnt/large" || fail "rm of the large value"
+cp "$work/large" "$mnt/again" || fail "its space is not free again"
+unmount_image
+check_image
+exit 0
