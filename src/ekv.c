@@ -268,6 +268,7 @@ int ekv_mount(struct ekv **db, const struct ekv_flash *flash,
         error = ekv_replay(self);
     if (error)
         return error;
+    self->sectors.cursor = self->log.sector + 1; /* where the last session went on */
     self->read_only |= options->read_only;
     self->locks = self->sectors.locks = options->locks;
     self->lock_context = self->sectors.lock_context = options->lock_context;

@@ -58,10 +58,9 @@ struct ekv_stamp_a {
     uint32_t erase_count;
 };
 
-/* `next`: the log's following sector (already erased and stamped), or the sequence number of the
- * manifest sector in which the checkpoint begins. `virgin`: sectors from here on have not been
- * written since the chip was erased. `previous_end`: offset where the log ended in the sector
- * before. */
+/* `next`: the log's following sector (already erased and stamped), or how many sectors of the
+ * manifest come before this one in its chain. `virgin`: sectors from here on have not been written
+ * since the chip was erased. `previous_end`: offset where the log ended in the sector before. */
 struct ekv_stamp_b {
     uint8_t kind;
     uint32_t sequence;

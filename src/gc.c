@@ -1,10 +1,9 @@
 /* Chooses victims and empties them.
  *
  * A record is live if looking its key up leads to it; a pending one if its transaction's table
- * holds it; a piece of a value if its owner's current tree does. A sector becomes free only after a
- * freed record is durable, which in turn comes after the copies. Victims lie before the replay
- * position, so that no replay ever meets a collected sector. If snapshots were open when it was
- * emptied, they may still read it: it stays in limbo until those that can are closed.
+ * holds it; a piece of a value if its owner's current tree does. Victims lie before the replay
+ * position, so that no replay ever meets a collected sector. An emptied sector is not free before
+ * the manifest says so (publish.h), and if snapshots still see what is in it, it stays in limbo.
  */
 #include "gc.h"
 

@@ -101,8 +101,10 @@ static int extend(struct ekv_manifest *manifest, uint32_t sequence, uint32_t bas
             continue;
         uint32_t number = suspect ? sequence + 1 + sector * (chain_max(manifest) + 1) : sequence;
         uint32_t begin = base == EKV_NO_SECTOR ? number : base;
-        stamp = (struct ekv_stamp_b){
-            .kind = EKV_KIND_MANIFEST, .sequence = number, .next = begin, .virgin = EKV_NO_SECTOR};
+        stamp = (struct ekv_stamp_b){.kind = EKV_KIND_MANIFEST,
+                                     .sequence = number,
+                                     .next = number - begin,
+                                     .virgin = EKV_NO_SECTOR};
         error = ekv_sector_erase(manifest->sectors, sector);
         if (!error)
             error = ekv_sector_stamp(manifest->sectors, sector, &stamp);
@@ -497,19 +499,20 @@ static int frame_next(const struct ekv_manifest *manifest, struct reader *reader
     }
 }
 
-static void order_apply(struct ekv_catalog *catalog, const uint8_t *ids, uint32_t count)
+static int order_apply(struct ekv_catalog *catalog, const uint8_t *ids, uint32_t count)
 {
-    for (uint32_t i = 0; i < count && i < catalog->run_count; i++) {
-        for (uint32_t j = i; j < catalog->run_count; j++) {
-            struct ekv_run run = catalog->runs[j];
-            if (run.id != ekv_load32(ids + 4 * i))
-                continue;
-            memmove(catalog->runs + i + 1, catalog->runs + i, (j - i) * sizeof run);
-            catalog->runs[i] = run;
-            break;
-        }
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t j = i;
+        while (j < catalog->run_count && catalog->runs[j].id != ekv_load32(ids + 4 * i))
+            j++;
+        if (j >= catalog->run_count)
+            return EKV_CORRUPT;
+        struct ekv_run run = catalog->runs[j];
+        memmove(catalog->runs + i + 1, catalog->runs + i, (j - i) * sizeof run);
+        catalog->runs[i] = run;
     }
-    catalog->run_count = ekv_min(catalog->run_count, count);
+    catalog->run_count = count;
+    return EKV_OK;
 }
 
 static int state_apply(const struct ekv_manifest *manifest, struct ekv_catalog *catalog,
@@ -604,9 +607,8 @@ static int frame_apply(const struct ekv_manifest *manifest, struct ekv_catalog *
             error = run_apply(manifest, catalog, at);
             used = RUN_SIZE;
         } else if (kind == ITEM_ORDER && left >= 1 && (left - 1) / 4 >= at[0]) {
-            order_apply(catalog, at + 1, at[0]);
+            error = order_apply(catalog, at + 1, at[0]);
             used = 1u + 4u * at[0];
-            error = EKV_OK;
         } else if (kind >= ITEM_LOG && kind <= ITEM_RETIRED) {
             error = table_apply(manifest, kind, at, left, &used);
         }
@@ -651,6 +653,12 @@ static void catalog_reset(struct ekv_manifest *manifest, struct ekv_catalog *cat
     for (uint32_t i = format_of(manifest)->ring_count;
          i < format_of(manifest)->geometry.sector_count; i++)
         ekv_sector_set(manifest->sectors, i, EKV_SECTOR_FREE);
+}
+
+/* Sequence number of the sector that a chain begins with. */
+static uint32_t base_of(const struct ekv_stamp_b *stamp)
+{
+    return stamp->sequence - ekv_min(stamp->next, stamp->sequence);
 }
 
 /* Reads the chain that begins at `base`. With `catalog` NULL only sees whether it is whole and
@@ -705,15 +713,15 @@ static int guard_proven(struct ekv_manifest *manifest)
         int error = find_newest(manifest, limit, &sector, &stamp);
         if (error)
             return error == EKV_NOT_FOUND ? EKV_OK : error;
-        error = chain_read(manifest, NULL, stamp.next, stamp.sequence, &reader, &proven);
+        error = chain_read(manifest, NULL, base_of(&stamp), stamp.sequence, &reader, &proven);
         if (error < 0 && error != EKV_CORRUPT)
             return error;
         if (error == EKV_OK && proven) {
-            manifest->guarded[0][0] = stamp.next;
+            manifest->guarded[0][0] = base_of(&stamp);
             manifest->guarded[0][1] = stamp.sequence + 1;
             return EKV_OK;
         }
-        limit = ekv_min(stamp.next, stamp.sequence);
+        limit = base_of(&stamp);
     }
     return EKV_OK;
 }
@@ -730,20 +738,20 @@ int ekv_manifest_load(struct ekv_manifest *manifest, struct ekv_catalog *catalog
         if (error)
             return error == EKV_NOT_FOUND ? EKV_NO_STORE : error;
         catalog_reset(manifest, catalog);
-        error = chain_read(manifest, catalog, stamp.next, stamp.sequence, &reader, &proven);
+        error = chain_read(manifest, catalog, base_of(&stamp), stamp.sequence, &reader, &proven);
         if (error < 0)
             return error;
         if (error == EKV_OK) {
             manifest->sector = reader.sector;
             manifest->sequence = stamp.sequence;
-            manifest->base = stamp.next;
+            manifest->base = base_of(&stamp);
             manifest->offset = reader.offset;
             if (reader.sequence != stamp.sequence)
                 manifest->offset = format_of(manifest)->geometry.sector_size;
             clean_all(manifest);
             return proven ? EKV_OK : guard_proven(manifest);
         }
-        limit = ekv_min(stamp.next, stamp.sequence);
+        limit = base_of(&stamp);
     }
     return EKV_NO_STORE;
 }

@@ -66,7 +66,9 @@ static int move_away(struct ekv *db, uint32_t old_sector, uint32_t old_sequence,
     if (error)
         return error;
     db->checkpoint = true;
-    if (ekv_sectors_available(&db->sectors) >= ekv_flush_sectors(db))
+    db->log.copy = NULL;
+    if (ekv_sectors_available(&db->sectors) >= ekv_flush_sectors(db) &&
+        db->catalog.run_count + 1 < db->catalog.run_capacity)
         return ekv_flush(db);
     error = rewrite_memtable(db, old_sequence);
     if (error)
@@ -93,7 +95,6 @@ int ekv_recover(struct ekv *db)
         db->failed = true;
         return error;
     }
-    db->log.copy = NULL;
     db->unclean = false;
     return EKV_OK;
 }

@@ -50,7 +50,6 @@ static int own_runs(struct ekv *db)
 /* Makes a record of the log current, as the write that appended it did. */
 static int replay_record(struct ekv *db, const struct ekv_record *record)
 {
-    const struct ekv_format *format = ekv_format_of(db);
     struct ekv_found old;
     uint32_t sequence;
     uint64_t version;
@@ -65,8 +64,8 @@ static int replay_record(struct ekv *db, const struct ekv_record *record)
     if (error)
         return error;
     db->last_version = version > db->last_version ? version : db->last_version;
-    uint32_t offset = ekv_offset_of(format, record->address);
-    if (ekv_position(format, sequence, offset) < db->catalog.counted)
+    /* What counts is where it was committed: a pending record may lie far before its commit. */
+    if (ekv_log_position(&db->log) < db->catalog.counted)
         return ekv_point(db, record, true);
     return ekv_apply(db, record, found == EKV_OK ? &old : NULL);
 }
@@ -200,8 +199,13 @@ static int read_once(struct ekv *db, uint32_t address, struct ekv_record *record
     int error = copy_page(db, address);
     if (!error)
         error = ekv_record_read(&db->log, address, record);
+    uint32_t end = error ? address : address + record->layout.size - 1;
     if (!error)
-        error = copy_page(db, address + record->layout.size - 1);
+        error = copy_page(db, end);
+    if (!error) /* anew: its head may lie in the page that was just copied */
+        error = ekv_record_read(&db->log, address, record);
+    if (!error && address + record->layout.size - 1 != end)
+        return EKV_NOT_FOUND;
     if (!error)
         error = ekv_record_verify(&db->log, record, db->log.sequence);
     return error == EKV_CORRUPT ? EKV_NOT_FOUND : error;

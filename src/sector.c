@@ -2,10 +2,9 @@
  *
  * Invariants: each sector has exactly one state and `counts` counts them; a ready sector was erased
  * and stamped in this session and nothing was programmed in it since; a sector is erased only when
- * it is free, and it becomes free only after that is durable on flash (a freed record, a manifest
- * edit). A virgin sector (number >= `virgin`) was never programmed; the mark saved on flash runs
- * ahead of the true one, so that after a power cut no sector that may have been programmed counts
- * as virgin.
+ * it is free, and it becomes free only after that is durable on flash (a manifest edit). A virgin
+ * sector (number >= `virgin`) was never programmed; the mark saved on flash runs ahead of the true
+ * one, so that after a power cut no sector that may have been programmed counts as virgin.
  *
  * Wear: free sectors are taken in rotation, out of each window of sixteen the least erased one.
  *

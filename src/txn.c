@@ -315,15 +315,19 @@ static int commit(struct ekv_txn *txn)
 {
     struct ekv *db = txn->db;
     bool large = txn->count > db->memtable.capacity;
-    uint64_t size = db->appending == txn ? EKV_PAGE_SIZE : txn->pending_size + EKV_PAGE_SIZE;
+    uint32_t slots = large ? db->memtable.capacity + 1 : txn->count;
+    uint64_t size = EKV_PAGE_SIZE;
     if (large)
         size += ekv_flush_sectors(db) * (uint64_t)ekv_format_of(db)->geometry.sector_size +
                 (uint64_t)txn->count * 6;
     int error = check_all(txn);
-    if (!error)
-        error = ekv_write_begin(db, size, 0, large ? db->memtable.capacity + 1 : txn->count);
-    if (!error && db->appending != txn)
-        error = restage(txn);
+    if (!error && db->appending == txn)
+        error = ekv_write_begin(db, size, 0, slots);
+    if (!error && db->appending != txn) { /* interrupted before, or by making room just now */
+        error = ekv_write_begin(db, size + txn->pending_size, 0, slots);
+        if (!error)
+            error = restage(txn);
+    }
     if (error)
         return error;
     error = large ? commit_by_run(txn) : commit_by_record(txn);

@@ -147,6 +147,8 @@ int ekv_write_begin(struct ekv *db, uint64_t size, uint64_t growth, uint32_t slo
     if (db->read_only || db->failed || db->log.failed)
         return EKV_READ_ONLY;
     int error = reopen(db);
+    if (!error) /* a recovery adds a run: sessions that are all cut short must not pile them up */
+        error = ekv_merge_drain(db);
     if (error)
         return error;
     if (growth > 0 && db->reserved_size + growth > ekv_space(db))

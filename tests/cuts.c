@@ -27,6 +27,8 @@ struct cuts {
     char doing[120];
     char why[WHY_SIZE];
     uint64_t recovered; /* flash operations until the mount after the last cut */
+    struct model other; /* what that mount might have found as well: before or after the cut step */
+    bool has_other;
     bool stop;
     bool format; /* what is cut is a format */
 };
@@ -211,6 +213,23 @@ static uint64_t seed_of(const struct cuts *cuts, uint32_t level)
     return state;
 }
 
+static bool same_blob(const struct model_blob *a, const struct model_blob *b)
+{
+    return a->size == b->size && memcmp(a->bytes, b->bytes, a->size) == 0;
+}
+
+static bool same_content(const struct model *a, const struct model *b)
+{
+    if (a->count != b->count)
+        return false;
+    for (uint32_t i = 0; i < a->count; i++)
+        if (a->entries[i].space != b->entries[i].space ||
+            !same_blob(a->entries[i].key, b->entries[i].key) ||
+            !same_blob(a->entries[i].value, b->entries[i].value))
+            return false;
+    return true;
+}
+
 /* Executes the step once more until the cut, judges what is left, and goes on from there. The
  * world's models are put aside meanwhile. */
 static void try_cut(struct cuts *cuts, uint32_t level, const struct operation *operation,
@@ -218,11 +237,15 @@ static void try_cut(struct cuts *cuts, uint32_t level, const struct operation *o
 {
     struct world *world = &cuts->world;
     struct world_models aside = world->models;
+    struct model others = cuts->other;
+    bool had_other = cuts->has_other;
+    uint64_t recovered = cuts->recovered;
     int result = EKV_IO;
     memset(&world->models, 0, sizeof world->models);
     world->models.random = seed_of(cuts, level);
     world->models.step = aside.step + 1;
     world_snapshot_restore(world, &cuts->before[level]);
+    bool undecided = level > 0 && is_undecided(cuts);
     nor_seed(&world->nor, world->models.random);
     nor_cut_at(&world->nor, cuts->places[level].operation, cuts->places[level].mode);
     cuts->result->tried++;
@@ -231,12 +254,26 @@ static void try_cut(struct cuts *cuts, uint32_t level, const struct operation *o
         good = complain(cuts, "the same step had fewer flash operations the second time");
     /* Once it has answered ok, what it did is there. */
     struct model *before = result == EKV_OK && after ? after : &aside.committed;
-    good = good && recover(cuts, before, result == EKV_OK ? NULL : after);
+    if (result == EKV_OK)
+        after = NULL;
+    /* Until a write has been acknowledged, what an earlier cut left unstable may turn out
+     * otherwise: recovery is part of that write. */
+    world->other = undecided && had_other && result != EKV_OK ? &others : NULL;
+    good = good && recover(cuts, before, after);
+    world->other = NULL;
     if (!good)
         report(cuts, level + 1);
     cuts->recovered = world->nor.now.operations;
+    model_init(&cuts->other);
+    cuts->has_other = good && after;
+    if (cuts->has_other)
+        model_copy(&cuts->other, same_content(&world->models.committed, before) ? after : before);
     if (good && cuts->options->follow > 0)
         search(cuts, level + 1, cuts->options->follow);
+    model_free(&cuts->other);
+    cuts->other = others;
+    cuts->has_other = had_other;
+    cuts->recovered = recovered;
     world_forget_handles(world);
     model_free(&world->models.committed);
     world->models = aside;

@@ -750,6 +750,11 @@ static bool recognise(struct world *world, const struct model *before, const str
     model_copy(&world->models.committed, before);
     if (model_equals_store(&world->models.committed, world->live.db, &not_before))
         return true;
+    if (world->other) {
+        model_copy(&world->models.committed, world->other);
+        if (model_equals_store(&world->models.committed, world->live.db, &not_after))
+            return true;
+    }
     if (!after)
         return say(why, "after the cut:", not_before.text);
     model_copy(&world->models.committed, after);

@@ -98,7 +98,8 @@ struct world {
     size_t arena_size, store_size;
     void *format_memory; /* a format needs what a mount without options does */
     size_t format_size;
-    uint8_t *value; /* of the operation that is executed */
+    uint8_t *value;            /* of the operation that is executed */
+    const struct model *other; /* a third state that world_recover allows, or NULL */
 };
 
 /* Makes flash and memory; the store is not formatted yet. Ends the program without memory. */
