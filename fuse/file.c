@@ -112,6 +112,38 @@ static bool has_writers(struct fs *fs, const struct file *file)
     return has;
 }
 
+/* --- What the kernel holds open ----------------------------------------------------------------
+ */
+
+void opened_add(struct fs *fs, struct opened *opened)
+{
+    pthread_mutex_lock(&fs->nodes.lock);
+    opened->next = fs->opened;
+    opened->previous = NULL;
+    if (fs->opened)
+        fs->opened->previous = opened;
+    fs->opened = opened;
+    pthread_mutex_unlock(&fs->nodes.lock);
+}
+
+void opened_remove(struct fs *fs, struct opened *opened)
+{
+    pthread_mutex_lock(&fs->nodes.lock);
+    if (opened->next)
+        opened->next->previous = opened->previous;
+    if (opened->previous)
+        opened->previous->next = opened->next;
+    else
+        fs->opened = opened->next;
+    pthread_mutex_unlock(&fs->nodes.lock);
+}
+
+void opened_close_all(struct fs *fs)
+{
+    while (fs->opened)
+        fs->opened->close(fs, fs->opened);
+}
+
 /* --- Content -----------------------------------------------------------------------------------
  */
 

@@ -10,6 +10,18 @@
 #include "store.h"
 
 struct file;
+struct fs;
+
+/* What the kernel holds open: listed, so that all is closed however the mount ends. */
+struct opened {
+    struct opened *next, *previous;
+    void (*close)(struct fs *fs, struct opened *opened);
+};
+
+void opened_add(struct fs *fs, struct opened *opened);
+void opened_remove(struct fs *fs, struct opened *opened);
+/* When no request comes any more. */
+void opened_close_all(struct fs *fs);
 
 struct fs {
     struct store store;
@@ -17,8 +29,9 @@ struct fs {
     struct space space;
     struct node_table nodes;
     struct notify notify;
-    struct file *files; /* all of them, under the node table's lock */
-    uid_t uid;          /* whose everything is that says nothing else */
+    struct file *files;    /* all of them, under the node table's lock */
+    struct opened *opened; /* likewise */
+    uid_t uid;             /* whose everything is that says nothing else */
     gid_t gid;
     mode_t file_mode; /* permissions of what says nothing else */
     mode_t directory_mode;

@@ -14,6 +14,7 @@
 
 /* An open file. `file` NULL: a generated one, whose content is `text`. */
 struct handle {
+    struct opened opened; /* first */
     struct file *file;
     bool writes;    /* opened for writing */
     bool appends;   /* opened with O_APPEND: each write is a whole by itself */

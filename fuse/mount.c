@@ -236,6 +236,7 @@ static int run(struct fs *fs, const struct options *options, const char *image)
     fuse_session_destroy(session);
     if (!fs->store.read_only && file_commit_all(fs) != 0)
         result = EXIT_FAILURE;
+    opened_close_all(fs);
     return result;
 }
 

@@ -22,6 +22,7 @@ struct names {
 };
 
 struct directory {
+    struct opened opened; /* first */
     pthread_mutex_t lock;
     struct node *node;
     struct cookies *cookies; /* the node's */
@@ -75,8 +76,10 @@ static void stop(struct directory *directory)
     directory->new.size = directory->new_at = 0;
 }
 
-static void directory_free(struct fs *fs, struct directory *directory)
+static void directory_close(struct fs *fs, struct opened *opened)
 {
+    struct directory *directory = (struct directory *)opened;
+    opened_remove(fs, opened);
     stop(directory);
     free(directory->new.bytes);
     key_free(&directory->entry.key);
@@ -97,19 +100,21 @@ void op_opendir(fuse_req_t request, fuse_ino_t id, struct fuse_file_info *info)
     }
     pthread_mutex_init(&directory->lock, NULL);
     node_ref(&fs->nodes, node);
+    directory->opened.close = directory_close;
+    opened_add(fs, &directory->opened);
     directory->node = node;
     directory->cookies = cookies;
     info->fh = (uintptr_t)directory;
     info->cache_readdir = node->kind == NODE_DIRECTORY;
     info->keep_cache = info->cache_readdir;
     if (fuse_reply_open(request, info) != 0)
-        directory_free(fs, directory);
+        directory_close(fs, &directory->opened);
 }
 
 void op_releasedir(fuse_req_t request, fuse_ino_t id, struct fuse_file_info *info)
 {
     (void)id;
-    directory_free(request_fs(request), directory_of(info));
+    directory_close(request_fs(request), &directory_of(info)->opened);
     fuse_reply_err(request, 0);
 }
 

@@ -15,29 +15,40 @@
 
 #include "report.h"
 
+enum { READ_SMALL = 16 * 1024 }; /* a read that needs no memory of its own */
+
 /* --- Opening -----------------------------------------------------------------------------------
  */
+
+static void handle_close(struct fs *fs, struct opened *opened)
+{
+    struct handle *handle = (struct handle *)opened;
+    opened_remove(fs, opened);
+    if (handle->file && handle->writes)
+        file_writer_end(fs, handle->file);
+    file_release(fs, handle->file);
+    free(handle->text);
+    free(handle);
+}
+
+static void handle_free(struct fs *fs, struct handle *handle)
+{
+    handle_close(fs, &handle->opened);
+}
 
 static struct handle *handle_new(struct fs *fs, struct file *file, int flags)
 {
     struct handle *handle = calloc(1, sizeof *handle);
     if (!handle)
         return NULL;
+    handle->opened.close = handle_close;
+    opened_add(fs, &handle->opened);
     handle->file = file;
     handle->writes = (flags & O_ACCMODE) != O_RDONLY;
     handle->appends = flags & O_APPEND;
     if (handle->writes)
         file_writer_begin(fs, file);
     return handle;
-}
-
-static void handle_free(struct fs *fs, struct handle *handle)
-{
-    if (handle->file && handle->writes)
-        file_writer_end(fs, handle->file);
-    file_release(fs, handle->file);
-    free(handle->text);
-    free(handle);
 }
 
 static void set_caching(const struct handle *handle, struct fuse_file_info *info)
@@ -63,6 +74,8 @@ static void open_control(fuse_req_t request, struct fs *fs, struct node *node,
         fuse_reply_err(request, ENOMEM);
         return;
     }
+    handle->opened.close = handle_close;
+    opened_add(fs, &handle->opened);
     info->fh = (uintptr_t)handle;
     info->direct_io = 1;
     info->noflush = 1;
@@ -174,19 +187,13 @@ void op_create(fuse_req_t request, fuse_ino_t parent_id, const char *name, mode_
 /* --- Data --------------------------------------------------------------------------------------
  */
 
-/* A buffer of each thread, as large as its largest read. */
-static char *read_buffer(size_t size)
+/* Part of a generated text, copied: the handle may be released the moment that the reply is out. */
+static size_t read_text(const struct handle *handle, size_t offset, char *buffer, size_t size)
 {
-    static _Thread_local char *buffer;
-    static _Thread_local size_t capacity;
-    if (size > capacity) {
-        char *larger = realloc(buffer, size);
-        if (!larger)
-            return NULL;
-        buffer = larger;
-        capacity = size;
-    }
-    return buffer;
+    size_t left = offset < handle->text_size ? handle->text_size - offset : 0;
+    size_t got = left < size ? left : size;
+    memcpy(buffer, handle->text + (left ? offset : 0), got);
+    return got;
 }
 
 void op_read(fuse_req_t request, fuse_ino_t id, size_t size, off_t offset,
@@ -194,19 +201,21 @@ void op_read(fuse_req_t request, fuse_ino_t id, size_t size, off_t offset,
 {
     struct fs *fs = request_fs(request);
     struct handle *handle = handle_of(info);
-    (void)id;
-    if (!handle->file) {
-        size_t left = (size_t)offset < handle->text_size ? handle->text_size - (size_t)offset : 0;
-        fuse_reply_buf(request, handle->text + (left ? offset : 0), left < size ? left : size);
-        return;
-    }
+    char small[READ_SMALL];
     size_t got = 0;
-    char *buffer = read_buffer(size);
-    int error = buffer ? file_read(fs, handle->file, (uint64_t)offset, buffer, size, &got) : ENOMEM;
+    char *buffer = size <= sizeof small ? small : malloc(size);
+    int error = buffer ? 0 : ENOMEM;
+    (void)id;
+    if (!error && !handle->file)
+        got = read_text(handle, (size_t)offset, buffer, size);
+    else if (!error)
+        error = file_read(fs, handle->file, (uint64_t)offset, buffer, size, &got);
     if (error)
         fuse_reply_err(request, error == ENOENT ? ESTALE : error);
     else
         fuse_reply_buf(request, buffer, got);
+    if (buffer != small)
+        free(buffer);
 }
 
 void op_write(fuse_req_t request, fuse_ino_t id, const char *bytes, size_t size, off_t offset,
