@@ -80,6 +80,16 @@ static int move_away(struct ekv *db, uint32_t old_sector, uint32_t old_sequence,
     return ekv_publish(db, 0);
 }
 
+/* If no record follows it in the log, the manifest's last frame may be unstable: a later mount may
+ * read the state before it, whose sectors are free by this one. So this one is made certain before
+ * anything is erased. */
+static int settle_manifest(struct ekv *db)
+{
+    if (ekv_log_position(&db->log) > db->catalog.counted)
+        return EKV_OK;
+    return ekv_manifest_checkpoint(&db->manifest, &db->catalog, true);
+}
+
 int ekv_recover(struct ekv *db)
 {
     uint32_t sector = db->log.sector, sequence = db->log.sequence, end = db->log.offset;
@@ -87,7 +97,9 @@ int ekv_recover(struct ekv *db)
     if (next < ekv_format_of(db)->geometry.sector_count &&
         ekv_sector_state(&db->sectors, next) == EKV_SECTOR_LOG)
         ekv_sector_set(&db->sectors, next, EKV_SECTOR_FREE);
-    int error = ekv_log_start(&db->log, sequence + 2);
+    int error = settle_manifest(db);
+    if (!error)
+        error = ekv_log_start(&db->log, sequence + 2);
     if (error)
         return error;
     error = move_away(db, sector, sequence, end);
