@@ -174,7 +174,7 @@ static void expect_key(const struct ekv_run *run, struct ekv_key key)
 static void expect_run(const struct ekv_run *run)
 {
     uint8_t bytes[KEY_MAX + 1];
-    uint32_t step = 1 + count / 300;
+    uint32_t step = 1 + count / 120;
     expect_walks(run);
     expect_key(run, ekv_key("", 0));
     expect_key(run, (struct ekv_key){"", 0, EKV_ASIDE, 0});
@@ -287,7 +287,7 @@ static void keys_of_four_thousand_bytes_are_told_apart(void **state)
     for (int where = 0; where < 2; where++) {
         start((struct ekv_geometry){8192, 512, 1, false});
         memset(bytes, 'k', sizeof bytes);
-        for (uint32_t j = 0; j < 400; j++) {
+        for (uint32_t j = 0; j < 200; j++) {
             char digits[8];
             snprintf(digits, sizeof digits, "%04u", (unsigned)j * 3);
             memcpy(bytes + (where ? 3996 : 40), digits, 4);
@@ -527,7 +527,7 @@ static void a_flipped_bit_in_any_page_is_corruption(void **state)
         struct ekv_page found;
         uint32_t address = cursor.pages[level];
         assert_ok(ekv_page_read(&in, &run, address, (uint8_t)level, &found));
-        for (uint32_t bit = 0; bit < 8 * found.size; bit += 7) {
+        for (uint32_t bit = 0; bit < 8 * found.size; bit += 23) {
             nor_flip(&on.nor, address + bit / 8, (uint8_t)(1u << bit % 8));
             int error = walk(&run);
             if (error != EKV_CORRUPT)
