@@ -55,10 +55,10 @@ int ekv_log_start(struct ekv_log *log, uint32_t sequence)
     if (error)
         return error;
     error = ekv_sector_take(log->sectors, EKV_SECTOR_LOG, &second);
-    if (error) {
-        ekv_sector_set(log->sectors, first, EKV_SECTOR_FREE);
+    if (error == EKV_FULL)
+        second = EKV_NO_SECTOR;
+    else if (error)
         return error;
-    }
     log->sector = first;
     log->next = second;
     log->sequence = sequence;
@@ -68,6 +68,8 @@ int ekv_log_start(struct ekv_log *log, uint32_t sequence)
 int ekv_log_roll(struct ekv_log *log)
 {
     uint32_t successor;
+    if (log->next == EKV_NO_SECTOR)
+        return EKV_FULL;
     int error = ekv_log_flush(log);
     if (error)
         return error;

@@ -40,7 +40,8 @@ static inline uint8_t ekv_record_kind(const struct ekv_record *record)
 
 /* --- Appending ------------------------------------------------------------------------------- */
 
-/* Starts a log in a ready sector with this sequence number. Errors: EKV_FULL.
+/* Starts a log in a ready sector with this sequence number. If there is no second sector for its
+ * successor, the log cannot leave the first. Errors: EKV_FULL.
  * Flash: takes two ready sectors, programs one stamp. */
 EKV_MUST_CHECK int ekv_log_start(struct ekv_log *log, uint32_t sequence);
 

@@ -110,3 +110,16 @@ int ekv_recover(struct ekv *db)
     db->unclean = false;
     return EKV_OK;
 }
+
+int ekv_restart(struct ekv *db)
+{
+    uint32_t sector = db->log.sector, sequence = db->log.sequence;
+    int error = ekv_log_flush(&db->log);
+    if (!error)
+        error = ekv_log_start(&db->log, sequence + 1);
+    if (!error)
+        error = move_away(db, sector, sequence, 0);
+    if (error)
+        db->failed = true;
+    return error;
+}

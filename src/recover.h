@@ -10,4 +10,9 @@
  * Power cut: the next mount finds the old state, or the new one. */
 EKV_MUST_CHECK int ekv_recover(struct ekv *db);
 
+/* Goes on in a new log sector when the head has no successor, which a recovery on the last free
+ * sector leaves behind. Flash: up to two erases, a run, a checkpoint. Power cut: before or after.
+ */
+EKV_MUST_CHECK int ekv_restart(struct ekv *db);
+
 #endif

@@ -391,7 +391,8 @@ int ekv_replay(struct ekv *db)
         db->log.copy = NULL; /* the close record proves what came before it */
     if (db->unclean)
         db->index.sector = EKV_NO_SECTOR;
-    else if (ekv_sector_state(&db->sectors, db->log.next) == EKV_SECTOR_FREE)
+    else if (db->log.next < ekv_format_of(db)->geometry.sector_count &&
+             ekv_sector_state(&db->sectors, db->log.next) == EKV_SECTOR_FREE)
         ekv_sector_set(&db->sectors, db->log.next, EKV_SECTOR_LOG);
     db->recovered = db->unclean;
     return EKV_OK;

@@ -155,6 +155,16 @@ int ekv_write_begin(struct ekv *db, uint64_t size, uint64_t growth, uint32_t slo
         return EKV_FULL;
     uint32_t floor = floor_of(db);
     error = make_room(db, size, growth > 0 ? floor : ekv_max(1, floor - 1));
+    if (db->log.next == EKV_NO_SECTOR) {
+        if (ekv_sectors_available(&db->sectors) >= 2)
+            error = ekv_restart(db);
+        else if (size <= ekv_log_room(&db->log) && growth == 0)
+            error = EKV_OK;
+        else
+            error = EKV_FULL;
+        if (error)
+            return error;
+    }
     /* What frees space may use all but the sector that a recovery needs. */
     if ((error == EKV_FULL || error == EKV_PINNED) && growth == 0 &&
         ekv_sectors_available(&db->sectors) > sectors_for(db, size))
