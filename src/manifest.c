@@ -16,21 +16,7 @@
 
 #include "crc32c.h"
 
-enum item {
-    ITEM_STORE = 1, /* retain 4, label 31 */
-    ITEM_STATE = 2, /* counters; see state_encode */
-    ITEM_RUN = 3,   /* a run's fields */
-    ITEM_ORDER = 4, /* count 1, run ids newest first */
-    ITEM_LOG = 5,   /* first sector 3, count 1, count x (distance to the one before, live units) */
-    ITEM_FREE = 6,  /* first sector 3, count 1, count x distance */
-    ITEM_RETIRED = 7, /* the same */
-};
-
 enum {
-    STORE_SIZE = 35,
-    STATE_SIZE = 46,
-    RUN_SIZE = 24,
-    TABLE_HEAD_SIZE = 4,
     FRAME_MIN = 48, /* room worth beginning a frame in */
 };
 
@@ -187,10 +173,10 @@ static int item_begin(struct ekv_manifest *manifest, uint8_t type, uint32_t size
 static int put_store(struct ekv_manifest *manifest, const struct ekv_catalog *catalog, uint8_t type)
 {
     uint8_t *item;
-    int error = item_begin(manifest, type, 1 + STORE_SIZE, &item);
+    int error = item_begin(manifest, type, 1 + EKV_ITEM_STORE_SIZE, &item);
     if (error)
         return error;
-    item[0] = ITEM_STORE;
+    item[0] = EKV_ITEM_STORE;
     ekv_store(item + 1, catalog->retain_count, 4);
     memcpy(item + 5, catalog->label, 31);
     return EKV_OK;
@@ -199,10 +185,10 @@ static int put_store(struct ekv_manifest *manifest, const struct ekv_catalog *ca
 static int put_state(struct ekv_manifest *manifest, const struct ekv_catalog *catalog, uint8_t type)
 {
     uint8_t *item;
-    int error = item_begin(manifest, type, 1 + STATE_SIZE, &item);
+    int error = item_begin(manifest, type, 1 + EKV_ITEM_STATE_SIZE, &item);
     if (error)
         return error;
-    item[0] = ITEM_STATE;
+    item[0] = EKV_ITEM_STATE;
     ekv_store(item + 1, catalog->next_run_id, 4);
     ekv_store(item + 5, catalog->replay_sector, 3);
     ekv_store(item + 8, catalog->replay_sequence, 4);
@@ -220,10 +206,10 @@ static int put_state(struct ekv_manifest *manifest, const struct ekv_catalog *ca
 static int put_run(struct ekv_manifest *manifest, const struct ekv_run *run, uint8_t type)
 {
     uint8_t *item;
-    int error = item_begin(manifest, type, 1 + RUN_SIZE, &item);
+    int error = item_begin(manifest, type, 1 + EKV_ITEM_RUN_SIZE, &item);
     if (error)
         return error;
-    item[0] = ITEM_RUN;
+    item[0] = EKV_ITEM_RUN;
     ekv_store(item + 1, run->id, 4);
     ekv_store(item + 5, run->root, 4);
     ekv_store(item + 9, run->entry_count, 4);
@@ -249,7 +235,7 @@ static int put_runs(struct ekv_manifest *manifest, const struct ekv_catalog *cat
     int error = item_begin(manifest, type, 2 + 4 * catalog->run_count, &item);
     if (error)
         return error;
-    item[0] = ITEM_ORDER;
+    item[0] = EKV_ITEM_ORDER;
     item[1] = (uint8_t)catalog->run_count;
     for (uint32_t i = 0; i < catalog->run_count; i++)
         ekv_store(item + 2 + 4 * i, catalog->runs[i].id, 4);
@@ -264,11 +250,11 @@ static uint8_t table_item(const struct ekv_manifest *manifest, uint32_t sector, 
         return 0;
     switch (ekv_sector_state(manifest->sectors, sector)) {
     case EKV_SECTOR_LOG:
-        return ITEM_LOG;
+        return EKV_ITEM_LOG;
     case EKV_SECTOR_RETIRED:
-        return ITEM_RETIRED;
+        return EKV_ITEM_RETIRED;
     default:
-        return whole ? 0 : ITEM_FREE;
+        return whole ? 0 : EKV_ITEM_FREE;
     }
 }
 
@@ -276,22 +262,23 @@ static uint8_t table_item(const struct ekv_manifest *manifest, uint32_t sector, 
 static int put_table(struct ekv_manifest *manifest, uint8_t kind, uint8_t type)
 {
     uint32_t count = format_of(manifest)->geometry.sector_count;
-    uint32_t size = kind == ITEM_LOG ? 2 : 1, last = 0;
+    uint32_t size = kind == EKV_ITEM_LOG ? 2 : 1, last = 0;
     uint8_t *head = NULL;
     for (uint32_t sector = format_of(manifest)->ring_count; sector < count; sector++) {
         uint8_t *entry;
         if (table_item(manifest, sector, type) != kind)
             continue;
-        bool joins = head && sector - last <= UINT8_MAX && head[TABLE_HEAD_SIZE] < UINT8_MAX &&
+        bool joins = head && sector - last <= UINT8_MAX &&
+                     head[EKV_ITEM_TABLE_HEAD_SIZE] < UINT8_MAX &&
                      manifest->frame_size + size <= manifest->frame_limit;
         if (!joins) {
-            int error = item_begin(manifest, type, 1 + TABLE_HEAD_SIZE + size, &head);
+            int error = item_begin(manifest, type, 1 + EKV_ITEM_TABLE_HEAD_SIZE + size, &head);
             if (error)
                 return error;
             head[0] = kind;
             ekv_store(head + 1, sector, 3);
             head[4] = 0;
-            entry = head + 1 + TABLE_HEAD_SIZE;
+            entry = head + 1 + EKV_ITEM_TABLE_HEAD_SIZE;
             last = sector;
         } else {
             int error = item_begin(manifest, type, size, &entry);
@@ -299,7 +286,7 @@ static int put_table(struct ekv_manifest *manifest, uint8_t kind, uint8_t type)
                 return error;
         }
         entry[0] = (uint8_t)(sector - last);
-        if (kind == ITEM_LOG)
+        if (kind == EKV_ITEM_LOG)
             entry[1] = manifest->sectors->lives[sector];
         head[4]++;
         last = sector;
@@ -317,7 +304,7 @@ static int put_all(struct ekv_manifest *manifest, const struct ekv_catalog *cata
         error = put_state(manifest, catalog, type);
     if (!error)
         error = put_runs(manifest, catalog, added, type);
-    for (uint8_t kind = ITEM_LOG; !error && kind <= ITEM_RETIRED; kind++)
+    for (uint8_t kind = EKV_ITEM_LOG; !error && kind <= EKV_ITEM_RETIRED; kind++)
         error = put_table(manifest, kind, type);
     return error ? error : frame_end(manifest, type | EKV_FRAME_FINAL);
 }
@@ -367,8 +354,9 @@ static uint32_t edit_size(const struct ekv_manifest *manifest, const struct ekv_
     uint32_t count = format_of(manifest)->geometry.sector_count, dirty = 0;
     for (uint32_t i = 0; i < count; i++)
         dirty += ekv_sector_dirty(manifest->sectors, i);
-    uint32_t payload = STATE_SIZE + RUN_SIZE + 8 + 4 * catalog->run_count + 2 * dirty +
-                       (1 + TABLE_HEAD_SIZE) * 3 * (count / UINT8_MAX + dirty / 64 + 2);
+    uint32_t payload = EKV_ITEM_STATE_SIZE + EKV_ITEM_RUN_SIZE + 8 + 4 * catalog->run_count +
+                       2 * dirty +
+                       (1 + EKV_ITEM_TABLE_HEAD_SIZE) * 3 * (count / UINT8_MAX + dirty / 64 + 2);
     return payload + payload / 4 + 2 * EKV_PAGE_SIZE;
 }
 
@@ -499,125 +487,12 @@ static int frame_next(const struct ekv_manifest *manifest, struct reader *reader
     }
 }
 
-static int order_apply(struct ekv_catalog *catalog, const uint8_t *ids, uint32_t count)
-{
-    for (uint32_t i = 0; i < count; i++) {
-        uint32_t j = i;
-        while (j < catalog->run_count && catalog->runs[j].id != ekv_load32(ids + 4 * i))
-            j++;
-        if (j >= catalog->run_count)
-            return EKV_CORRUPT;
-        struct ekv_run run = catalog->runs[j];
-        memmove(catalog->runs + i + 1, catalog->runs + i, (j - i) * sizeof run);
-        catalog->runs[i] = run;
-    }
-    catalog->run_count = count;
-    return EKV_OK;
-}
-
-static int state_apply(const struct ekv_manifest *manifest, struct ekv_catalog *catalog,
-                       const uint8_t *item)
-{
-    const struct ekv_format *format = format_of(manifest);
-    catalog->next_run_id = ekv_load32(item);
-    catalog->replay_sector = (uint32_t)ekv_load(item + 4, 3);
-    catalog->replay_sequence = ekv_load32(item + 7);
-    catalog->replay_offset = (uint32_t)ekv_load(item + 11, 3);
-    catalog->counted = ekv_load(item + 14, 6);
-    catalog->keys = ekv_load32(item + 20);
-    catalog->live_size = ekv_load(item + 24, 5);
-    manifest->sectors->virgin = (uint32_t)ekv_load(item + 29, 3);
-    manifest->sectors->virgin_saved = manifest->sectors->virgin;
-    manifest->sectors->erase_count_max = ekv_load32(item + 32);
-    catalog->keys_aside = ekv_load32(item + 36);
-    catalog->flushed = ekv_load(item + 40, 6);
-    if (catalog->replay_sector >= format->geometry.sector_count ||
-        catalog->replay_sector < format->ring_count ||
-        catalog->replay_offset > format->geometry.sector_size ||
-        catalog->replay_offset < format->body_offset ||
-        manifest->sectors->virgin > format->geometry.sector_count)
-        return EKV_CORRUPT;
-    return EKV_OK;
-}
-
-static int run_apply(const struct ekv_manifest *manifest, struct ekv_catalog *catalog,
-                     const uint8_t *item)
-{
-    uint32_t size = ekv_flash_size(&manifest->sectors->flash);
-    struct ekv_run run = {
-        .id = ekv_load32(item),
-        .root = ekv_load32(item + 4),
-        .entry_count = ekv_load32(item + 8),
-        .sequence = ekv_load32(item + 12),
-        .filter = ekv_load32(item + 16),
-        .filter_blocks = (uint16_t)ekv_load(item + 20, 2),
-        .level = item[22],
-        .height = item[23],
-    };
-    if (run.root >= size || run.filter >= size || run.height == 0 ||
-        run.height > EKV_RUN_HEIGHT_MAX || (run.filter != 0 && run.filter_blocks == 0) ||
-        catalog->run_count >= catalog->run_capacity)
-        return EKV_CORRUPT;
-    catalog->runs[catalog->run_count++] = run;
-    return EKV_OK;
-}
-
-static int table_apply(const struct ekv_manifest *manifest, uint8_t kind, const uint8_t *item,
-                       uint32_t size, uint32_t *used)
-{
-    const struct ekv_format *format = format_of(manifest);
-    uint32_t entry_size = kind == ITEM_LOG ? 2 : 1;
-    if (size < TABLE_HEAD_SIZE || (size - TABLE_HEAD_SIZE) / entry_size < item[3])
-        return EKV_CORRUPT;
-    uint32_t sector = (uint32_t)ekv_load(item, 3);
-    *used = TABLE_HEAD_SIZE + item[3] * entry_size;
-    for (uint32_t i = 0; i < item[3]; i++) {
-        const uint8_t *entry = item + TABLE_HEAD_SIZE + i * entry_size;
-        sector += entry[0];
-        if (sector < format->ring_count || sector >= format->geometry.sector_count)
-            return EKV_CORRUPT;
-        ekv_sector_set(manifest->sectors, sector,
-                       kind == ITEM_LOG       ? EKV_SECTOR_LOG
-                       : kind == ITEM_RETIRED ? EKV_SECTOR_RETIRED
-                                              : EKV_SECTOR_FREE);
-        if (kind == ITEM_LOG)
-            manifest->sectors->lives[sector] = entry[1];
-    }
-    return EKV_OK;
-}
-
 /* Applies the items of the frame in the scratch page. */
 static int frame_apply(const struct ekv_manifest *manifest, struct ekv_catalog *catalog,
                        uint32_t size)
 {
-    const uint8_t *at = manifest->sectors->scratch + EKV_FRAME_HEAD_SIZE;
-    while (size > 0) {
-        uint8_t kind = *at++;
-        uint32_t used = 0, left = --size;
-        int error = EKV_CORRUPT;
-        if (kind == ITEM_STORE && left >= STORE_SIZE) {
-            catalog->retain_count = ekv_load32(at);
-            memcpy(catalog->label, at + 4, 31);
-            used = STORE_SIZE;
-            error = EKV_OK;
-        } else if (kind == ITEM_STATE && left >= STATE_SIZE) {
-            error = state_apply(manifest, catalog, at);
-            used = STATE_SIZE;
-        } else if (kind == ITEM_RUN && left >= RUN_SIZE) {
-            error = run_apply(manifest, catalog, at);
-            used = RUN_SIZE;
-        } else if (kind == ITEM_ORDER && left >= 1 && (left - 1) / 4 >= at[0]) {
-            error = order_apply(catalog, at + 1, at[0]);
-            used = 1u + 4u * at[0];
-        } else if (kind >= ITEM_LOG && kind <= ITEM_RETIRED) {
-            error = table_apply(manifest, kind, at, left, &used);
-        }
-        if (error)
-            return error;
-        at += used;
-        size -= used;
-    }
-    return EKV_OK;
+    return ekv_catalog_apply(catalog, manifest->sectors,
+                             manifest->sectors->scratch + EKV_FRAME_HEAD_SIZE, size);
 }
 
 static bool same_place(const struct reader *a, const struct reader *b)

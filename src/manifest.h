@@ -7,25 +7,7 @@
 #ifndef EKV_MANIFEST_H
 #define EKV_MANIFEST_H
 
-#include "run.h"
-
-/* What the manifest says beside the table of sectors. */
-struct ekv_catalog {
-    struct ekv_run *runs; /* newest first */
-    uint32_t run_count;
-    uint32_t run_capacity; /* one more than a store ever has */
-    uint32_t next_run_id;
-    uint32_t replay_sector; /* mount reads the log from here on ... */
-    uint32_t replay_sequence;
-    uint32_t replay_offset;
-    uint64_t flushed;    /* what was committed before this log position is in the runs already */
-    uint64_t counted;    /* ... and sector states and counts are as of this log position */
-    uint32_t keys;       /* live keys in EKV_USER */
-    uint32_t keys_aside; /* and in EKV_ASIDE */
-    uint64_t live_size;
-    uint32_t retain_count;
-    char label[32];
-};
+#include "catalog.h"
 
 struct ekv_manifest {
     struct ekv_sectors *sectors;

@@ -1,0 +1,126 @@
+/* Applies what the manifest says to the catalog and the table of sectors.
+ *
+ * Every number is checked against the geometry before it is used; a frame has a good checksum by
+ * then, so what cannot be is damage and never the trace of a power cut.
+ */
+#include "catalog.h"
+
+#include <string.h>
+
+static int order_apply(struct ekv_catalog *catalog, const uint8_t *ids, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t j = i;
+        while (j < catalog->run_count && catalog->runs[j].id != ekv_load32(ids + 4 * i))
+            j++;
+        if (j >= catalog->run_count)
+            return EKV_CORRUPT;
+        struct ekv_run run = catalog->runs[j];
+        memmove(catalog->runs + i + 1, catalog->runs + i, (j - i) * sizeof run);
+        catalog->runs[i] = run;
+    }
+    catalog->run_count = count;
+    return EKV_OK;
+}
+
+static int state_apply(struct ekv_sectors *sectors, struct ekv_catalog *catalog,
+                       const uint8_t *item)
+{
+    const struct ekv_format *format = &sectors->format;
+    catalog->next_run_id = ekv_load32(item);
+    catalog->replay_sector = (uint32_t)ekv_load(item + 4, 3);
+    catalog->replay_sequence = ekv_load32(item + 7);
+    catalog->replay_offset = (uint32_t)ekv_load(item + 11, 3);
+    catalog->counted = ekv_load(item + 14, 6);
+    catalog->keys = ekv_load32(item + 20);
+    catalog->live_size = ekv_load(item + 24, 5);
+    sectors->virgin = (uint32_t)ekv_load(item + 29, 3);
+    sectors->virgin_saved = sectors->virgin;
+    sectors->erase_count_max = ekv_load32(item + 32);
+    catalog->keys_aside = ekv_load32(item + 36);
+    catalog->flushed = ekv_load(item + 40, 6);
+    if (catalog->replay_sector >= format->geometry.sector_count ||
+        catalog->replay_sector < format->ring_count ||
+        catalog->replay_offset > format->geometry.sector_size ||
+        catalog->replay_offset < format->body_offset ||
+        sectors->virgin > format->geometry.sector_count)
+        return EKV_CORRUPT;
+    return EKV_OK;
+}
+
+static int run_apply(struct ekv_sectors *sectors, struct ekv_catalog *catalog, const uint8_t *item)
+{
+    uint32_t size = ekv_flash_size(&sectors->flash);
+    struct ekv_run run = {
+        .id = ekv_load32(item),
+        .root = ekv_load32(item + 4),
+        .entry_count = ekv_load32(item + 8),
+        .sequence = ekv_load32(item + 12),
+        .filter = ekv_load32(item + 16),
+        .filter_blocks = (uint16_t)ekv_load(item + 20, 2),
+        .level = item[22],
+        .height = item[23],
+    };
+    if (run.root >= size || run.filter >= size || run.height == 0 ||
+        run.height > EKV_RUN_HEIGHT_MAX || (run.filter != 0 && run.filter_blocks == 0) ||
+        catalog->run_count >= catalog->run_capacity)
+        return EKV_CORRUPT;
+    catalog->runs[catalog->run_count++] = run;
+    return EKV_OK;
+}
+
+static int table_apply(struct ekv_sectors *sectors, uint8_t kind, const uint8_t *item,
+                       uint32_t size, uint32_t *used)
+{
+    const struct ekv_format *format = &sectors->format;
+    uint32_t entry_size = kind == EKV_ITEM_LOG ? 2 : 1;
+    if (size < EKV_ITEM_TABLE_HEAD_SIZE || (size - EKV_ITEM_TABLE_HEAD_SIZE) / entry_size < item[3])
+        return EKV_CORRUPT;
+    uint32_t sector = (uint32_t)ekv_load(item, 3);
+    *used = EKV_ITEM_TABLE_HEAD_SIZE + item[3] * entry_size;
+    for (uint32_t i = 0; i < item[3]; i++) {
+        const uint8_t *entry = item + EKV_ITEM_TABLE_HEAD_SIZE + i * entry_size;
+        sector += entry[0];
+        if (sector < format->ring_count || sector >= format->geometry.sector_count)
+            return EKV_CORRUPT;
+        ekv_sector_set(sectors, sector,
+                       kind == EKV_ITEM_LOG       ? EKV_SECTOR_LOG
+                       : kind == EKV_ITEM_RETIRED ? EKV_SECTOR_RETIRED
+                                                  : EKV_SECTOR_FREE);
+        if (kind == EKV_ITEM_LOG)
+            sectors->lives[sector] = entry[1];
+    }
+    return EKV_OK;
+}
+
+int ekv_catalog_apply(struct ekv_catalog *catalog, struct ekv_sectors *sectors, const uint8_t *at,
+                      uint32_t size)
+{
+    while (size > 0) {
+        uint8_t kind = *at++;
+        uint32_t used = 0, left = --size;
+        int error = EKV_CORRUPT;
+        if (kind == EKV_ITEM_STORE && left >= EKV_ITEM_STORE_SIZE) {
+            catalog->retain_count = ekv_load32(at);
+            memcpy(catalog->label, at + 4, 31);
+            used = EKV_ITEM_STORE_SIZE;
+            error = EKV_OK;
+        } else if (kind == EKV_ITEM_STATE && left >= EKV_ITEM_STATE_SIZE) {
+            error = state_apply(sectors, catalog, at);
+            used = EKV_ITEM_STATE_SIZE;
+        } else if (kind == EKV_ITEM_RUN && left >= EKV_ITEM_RUN_SIZE) {
+            error = run_apply(sectors, catalog, at);
+            used = EKV_ITEM_RUN_SIZE;
+        } else if (kind == EKV_ITEM_ORDER && left >= 1 && (left - 1) / 4 >= at[0]) {
+            error = order_apply(catalog, at + 1, at[0]);
+            used = 1u + 4u * at[0];
+        } else if (kind >= EKV_ITEM_LOG && kind <= EKV_ITEM_RETIRED) {
+            error = table_apply(sectors, kind, at, left, &used);
+        }
+        if (error)
+            return error;
+        at += used;
+        size -= used;
+    }
+    return EKV_OK;
+}
