@@ -57,6 +57,26 @@ static int find_free(struct fs *fs, struct node *parent, const char *name, struc
     return error;
 }
 
+int change_record(struct fs *fs, struct batch *batch, struct node *directory)
+{
+    struct key prefix = {0};
+    int error = 0;
+    for (; directory->parent && !directory->recorded && !error; directory = directory->parent) {
+        struct attr_record record;
+        error = node_key(&fs->nodes, directory, &prefix, NULL);
+        if (!error)
+            error = view_attr(&fs->live, prefix.bytes, prefix.size, &record, NULL);
+        if (error == ENOENT)
+            error = 0;
+        if (error || record.has_directory)
+            break;
+        record.has_directory = true;
+        error = batch_attr(batch, prefix.bytes, prefix.size, &record);
+    }
+    key_free(&prefix);
+    return error;
+}
+
 /* --- Making names ------------------------------------------------------------------------------
  */
 
@@ -83,9 +103,22 @@ static int mkdir_locked(struct fs *fs, struct node *parent, const char *name,
         return error;
     record.has_directory = true;
     record.directory = *attr;
-    uint8_t bytes[ATTR_RECORD_MAX];
-    size_t size = attr_encode(&record, bytes);
-    return store_put(&fs->store, aside_key(key->bytes, key->size), bytes, size);
+    if (!parent->parent || parent->recorded) {
+        uint8_t bytes[ATTR_RECORD_MAX];
+        size_t size = attr_encode(&record, bytes);
+        return store_put(&fs->store, aside_key(key->bytes, key->size), bytes, size);
+    }
+    struct batch batch;
+    error = batch_begin(&batch, &fs->store);
+    if (error)
+        return error;
+    error = batch_attr(&batch, key->bytes, key->size, &record);
+    if (!error)
+        error = change_record(fs, &batch, parent);
+    if (!error)
+        return batch_commit(&batch);
+    batch_abort(&batch);
+    return error;
 }
 
 int change_mkdir(struct fs *fs, struct node *parent, const char *name, const struct attr *attr)
@@ -182,6 +215,8 @@ int change_keep(struct fs *fs, struct batch *batch, struct node *directory)
         record.has_directory = true;
         memset(&record.directory, 0, sizeof record.directory);
         error = batch_attr(batch, prefix.bytes, prefix.size, &record);
+        if (!error)
+            error = change_record(fs, batch, directory->parent);
         if (error == ENOSPC)
             error = 0;
     }
@@ -199,6 +234,8 @@ static int remove_found(struct fs *fs, struct node *parent, const struct tree_na
     bool has_record = !error;
     if (error && error != ENOENT)
         return error;
+    if (!has_record && !found->entry.directory && (!parent->parent || parent->recorded))
+        return store_delete(&fs->store, ekv_key(key->bytes, key->size));
     error = batch_begin(&batch, &fs->store);
     if (error)
         return error;

@@ -28,6 +28,9 @@ EKV_MUST_CHECK int change_admit(struct fs *fs, size_t key_size, uint64_t value_s
 /* Adds to a batch that removes the only name of a directory what makes the directory stay. */
 EKV_MUST_CHECK int change_keep(struct fs *fs, struct batch *batch, struct node *directory);
 
+/* Adds what a directory that gets a directory needs: records of its own and of all above it. */
+EKV_MUST_CHECK int change_record(struct fs *fs, struct batch *batch, struct node *directory);
+
 /* What a path stands for in the store: a file's key, or all below a directory's prefix. */
 struct subtree {
     const struct key *key;

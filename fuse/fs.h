@@ -29,9 +29,11 @@ struct fs {
     struct space space;
     struct node_table nodes;
     struct notify notify;
-    struct file *files;    /* all of them, under the node table's lock */
-    struct opened *opened; /* likewise */
-    uid_t uid;             /* whose everything is that says nothing else */
+    struct file *files;                 /* all of them, under the node table's lock */
+    struct opened *opened;              /* likewise */
+    struct key missing;                 /* looked up last and not there; likewise */
+    unsigned long long missing_commits; /* of the store, then */
+    uid_t uid;                          /* whose everything is that says nothing else */
     gid_t gid;
     mode_t file_mode; /* permissions of what says nothing else */
     mode_t directory_mode;

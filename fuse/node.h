@@ -52,6 +52,7 @@ struct node {
     struct file *file;       /* open or uncommitted, see file.h */
     struct cookies *cookies; /* of a directory that was listed */
 
+    atomic_bool recorded;    /* a directory that is known to have a record */
     atomic_bool gives_group; /* of a directory with set-group-id, as last told */
     atomic_uint group;
 

@@ -83,17 +83,6 @@ static void open_control(fuse_req_t request, struct fs *fs, struct node *node,
         handle_free(fs, handle);
 }
 
-/* O_TRUNC of a file that has something. */
-static int truncate_open(struct fs *fs, struct handle *handle)
-{
-    struct info info;
-    int error = tree_info(fs, handle->file->node, &info);
-    if (error || info.size == 0)
-        return error;
-    handle->truncated = true;
-    return file_resize(fs, handle->file, 0);
-}
-
 static bool was_lost(struct fs *fs, struct node *node)
 {
     pthread_mutex_lock(&fs->nodes.lock);
@@ -125,13 +114,14 @@ void op_open(fuse_req_t request, fuse_ino_t id, struct fuse_file_info *info)
         error = ENOMEM;
     }
     if (!error && info->flags & O_TRUNC && handle->writes)
-        error = truncate_open(fs, handle);
+        error = file_resize(fs, file, 0);
     if (error) {
         if (handle)
             handle_free(fs, handle);
         fuse_reply_err(request, error);
         return;
     }
+    handle->truncated = info->flags & O_TRUNC && handle->writes;
     set_caching(handle, info);
     if (fuse_reply_open(request, info) != 0)
         handle_free(fs, handle);
@@ -161,9 +151,9 @@ void op_create(fuse_req_t request, fuse_ino_t parent_id, const char *name, mode_
     if (!error && !(handle = handle_new(fs, file, info->flags)))
         error = ENOMEM;
     if (handle)
-        handle->truncated = !existed;
+        handle->truncated = !existed || info->flags & O_TRUNC;
     if (!error && existed && info->flags & O_TRUNC)
-        error = truncate_open(fs, handle);
+        error = file_resize(fs, file, 0);
     if (!error)
         error = entry_fill(fs, node, &entry);
     if (error) {

@@ -117,6 +117,10 @@ static int collect(struct fs *fs, struct batch *batch, const struct view *then,
         error = subtree_copy(batch, then, &from->subtree, &target);
     if (!error && exchange)
         error = subtree_copy(batch, then, &to->subtree, &source);
+    if (!error && from->subtree.directory)
+        error = change_record(fs, batch, to->parent);
+    if (!error && exchange && to->subtree.directory)
+        error = change_record(fs, batch, from->parent);
     if (!error && !exchange && from->parent != to->parent)
         error = change_keep(fs, batch, from->parent);
     key_free(&there);

@@ -149,18 +149,20 @@ static int visit_copy(void *context, const struct key *key)
     return error ? error : copy_file(walker->batch, walker->then, key, &walker->to);
 }
 
-/* The directory sections: the file sections were copied with their values. */
-static int visit_copy_record(void *context, const struct key *key)
+/* A record with a directory section; `always`: also one that there was not. */
+static int copy_record(struct walker *walker, const struct key *key, bool always)
 {
-    struct walker *walker = context;
     struct attr_record record;
-    struct ekv_entry entry, value;
+    struct ekv_entry entry = {0}, value;
     int error = view_attr(walker->then, key->bytes, key->size, &record, &entry);
-    if (error || !record.has_directory)
+    if ((error && error != ENOENT) || (!record.has_directory && !always))
         return error;
+    if (record.has_directory && always)
+        return 0;
     error = translate(walker, key);
     if (error)
         return error;
+    record.has_directory = true;
     keep_time(&record.directory, entry.time);
     error = view_find(walker->then, ekv_key(key->bytes, key->size), &value);
     if (error && error != ENOENT)
@@ -174,6 +176,12 @@ static int visit_copy_record(void *context, const struct key *key)
         keep_time(&record.file, value.time);
     }
     return batch_attr(walker->batch, walker->to.bytes, walker->to.size, &record);
+}
+
+/* The directory sections: the file sections were copied with their values. */
+static int visit_copy_record(void *context, const struct key *key)
+{
+    return copy_record(context, key, false);
 }
 
 static int visit_delete(void *context, const struct key *key)
@@ -216,6 +224,8 @@ int subtree_copy(struct batch *batch, const struct view *then, const struct subt
     int error = each_below(then, EKV_USER, from->key, visit_copy, &walker);
     if (!error)
         error = each_below(then, EKV_ASIDE, from->key, visit_copy_record, &walker);
+    if (!error) /* what is renamed stays, even when it is emptied */
+        error = copy_record(&walker, from->key, true);
     if (!error) {
         struct key own = own_key(from->key), new_own = own_key(to->key);
         error = copy_file(batch, then, &own, &new_own);

@@ -67,15 +67,58 @@ static int find_component(const struct view *view, size_t max, struct tree_name 
     struct walk_entry *entry = &found->entry;
     if (entry->key.size == max) /* no key goes on behind it */
         return find_file(view, found);
+    entry->directory = true;
     int error = append(&entry->key, "/", 1);
     if (!error)
-        error = walk_directory_exists(view, &entry->key, &found->exists);
-    if (!error && found->exists) {
-        entry->directory = true;
-        return find_attr(view, entry);
-    }
+        error = find_attr(view, entry);
+    found->exists = entry->has_attr;
+    if (!error && !found->exists)
+        error = view_has_prefix(view, EKV_USER, entry->key.bytes, entry->key.size, &found->exists);
+    if (!error && found->exists)
+        return 0;
+    entry->directory = false;
     entry->key.size--;
     return error ? error : find_file(view, found);
+}
+
+/* The kernel looks a name up right before it creates it: that it is missing need not be found out
+ * twice, as long as nothing was committed in between. */
+static bool known_missing(struct fs *fs, const struct key *key, unsigned long long commits)
+{
+    pthread_mutex_lock(&fs->nodes.lock);
+    bool known = fs->missing_commits == commits && fs->missing.size == key->size &&
+                 fs->missing.bytes && memcmp(fs->missing.bytes, key->bytes, key->size) == 0;
+    pthread_mutex_unlock(&fs->nodes.lock);
+    return known;
+}
+
+static void remember_missing(struct fs *fs, const struct key *key, unsigned long long commits)
+{
+    pthread_mutex_lock(&fs->nodes.lock);
+    fs->missing_commits = commits;
+    if (!key_set(&fs->missing, key->bytes, key->size))
+        fs->missing.size = SIZE_MAX;
+    pthread_mutex_unlock(&fs->nodes.lock);
+}
+
+/* Whether the kernel knows the name as a file's, so that it is no directory's. */
+static bool known_file(struct fs *fs, struct node *parent, const char *name, size_t name_size)
+{
+    struct node *node = node_by_name(&fs->nodes, parent, name, name_size);
+    bool known = node && node->kind == NODE_FILE;
+    node_unref(&fs->nodes, node);
+    return known;
+}
+
+static int find_live_component(struct fs *fs, const struct view *view, struct tree_name *found)
+{
+    unsigned long long commits = atomic_load(&fs->store.commits);
+    if (known_missing(fs, &found->entry.key, commits))
+        return 0;
+    int error = find_component(view, fs->store.key_size_max, found);
+    if (!error && !found->exists)
+        remember_missing(fs, &found->entry.key, commits);
+    return error;
 }
 
 int tree_find(struct fs *fs, struct node *parent, const char *name, size_t name_size,
@@ -106,6 +149,10 @@ int tree_find(struct fs *fs, struct node *parent, const char *name, size_t name_
         return find_file(parent->view, found);
     if (entry->path_kind == PATH_PART)
         return find_part(parent->view, found);
+    if (known_file(fs, parent, name, name_size))
+        return find_file(parent->view, found);
+    if (parent->view == &fs->live)
+        return find_live_component(fs, parent->view, found);
     return find_component(parent->view, fs->store.key_size_max, found);
 }
 
@@ -120,6 +167,7 @@ static void info_of_directory(struct fs *fs, struct node *node, const struct wal
     pthread_mutex_unlock(&fs->nodes.lock);
     int64_t recorded = entry->has_attr ? entry->attr_entry.time : 0;
     info->directory = true;
+    node->recorded |= entry->has_attr;
     if (entry->has_attr)
         info->attr = entry->attr;
     info->ctime = from_microseconds(changed > recorded ? changed
@@ -199,8 +247,17 @@ int tree_info(struct fs *fs, struct node *node, struct info *info)
     struct walk_entry entry = {0};
     struct file *file = file_of(fs, node);
     unsigned long long commits;
-    int error;
+    int error = 0;
     entry.directory = node->kind == NODE_DIRECTORY;
+    if (file && atomic_load(&file->created)) { /* the store knows nothing of it */
+        memset(info, 0, sizeof *info);
+        info->settled = true;
+        overlay(file, info);
+        if (!info->settled) {
+            file_release(fs, file);
+            return 0;
+        }
+    }
     do { /* the store and the file must be of one moment */
         commits = atomic_load(&fs->store.commits);
         error = find_node(fs, node, &entry);

@@ -443,22 +443,12 @@ int walk_next(struct walk *walk, struct walk_entry *entry)
 
 int walk_directory_exists(const struct view *view, const struct key *prefix, bool *exists)
 {
-    int error = view_has_prefix(view, EKV_USER, prefix->bytes, prefix->size, exists);
-    if (error || *exists)
+    struct attr_record record;
+    int error = view_attr(view, prefix->bytes, prefix->size, &record, NULL);
+    *exists = record.has_directory;
+    if ((error && error != ENOENT) || *exists)
         return error;
-    struct walk_head head = {.space = EKV_ASIDE};
-    view_cursor_open(view, &head.cursor, EKV_ASIDE);
-    error = head_seek(&head, prefix, prefix);
-    while (!error && head.valid && !*exists) {
-        struct attr_record record;
-        error = head_record(&head, &record);
-        *exists = !error && record.has_directory;
-        if (!error && !*exists)
-            error = head_next(&head, prefix);
-    }
-    ekv_cursor_close(&head.cursor);
-    key_free(&head.key);
-    return error;
+    return view_has_prefix(view, EKV_USER, prefix->bytes, prefix->size, exists);
 }
 
 int walk_is_empty(const struct view *view, const struct key *prefix, struct path_place place,

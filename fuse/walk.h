@@ -60,8 +60,8 @@ EKV_MUST_CHECK int walk_next(struct walk *walk, struct walk_entry *entry);
 void walk_pause(struct walk *walk);
 void walk_close(struct walk *walk);
 
-/* Whether a directory exists: it has a record, or there is something below it. `prefix` ends with
- * a '/'. */
+/* Whether a directory exists: it has a record, or a key lies below it. (What has a record below it
+ * has one itself.) `prefix` ends with a '/'. */
 EKV_MUST_CHECK int walk_directory_exists(const struct view *view, const struct key *prefix,
                                          bool *exists);
 
