@@ -228,9 +228,9 @@ static int place_all(struct walk *walk, struct ekv_key key, int direction)
 
 static int seek(struct ekv_cursor *cursor, struct ekv_key key, int direction)
 {
-    struct walk walk = walk_of(cursor);
     key.space = cursor->space;
     ekv_lock_read(cursor->db);
+    struct walk walk = walk_of(cursor);
     int error = place_all(&walk, key, direction);
     if (!error)
         error = walk_on(&walk, direction);
@@ -279,18 +279,23 @@ static int place_beyond(struct walk *walk, int direction)
 static int place_end(struct walk *walk, int direction)
 {
     struct ekv_key key = {"", 0, walk->cursor->space, 0};
-    if (direction < 0) {
-        /* All keys of the space lie before the empty key of the next one. */
-        key.space++;
-    }
-    return place_all(walk, key, direction);
+    if (direction > 0)
+        return place_all(walk, key, direction);
+    /* All keys of the space lie before the empty key of the next one, which may itself be there. */
+    key.space++;
+    int error = place_all(walk, key, direction);
+    for (uint32_t i = 0; !error && i < walk->count; i++)
+        while (!error && walk->sources[i].run.address != 0 &&
+               walk->sources[i].prefix[0] > walk->cursor->space)
+            error = advance(walk, i, direction);
+    return error;
 }
 
 static int step(struct ekv_cursor *cursor, int direction)
 {
-    struct walk walk = walk_of(cursor);
     int error = EKV_OK;
     ekv_lock_read(cursor->db);
+    struct walk walk = walk_of(cursor);
     if (cursor->address == 0)
         error = place_end(&walk, direction);
     else if (cursor->direction != direction || cursor->change != cursor->db->change)
@@ -325,10 +330,12 @@ static void begin(struct ekv_cursor *cursor, struct ekv *db, struct ekv_txn *txn
     cursor->address = 0;
     cursor->direction = 0;
     cursor->space = space;
-    ekv_snapshot_open(&cursor->own, db);
+    ekv_lock_write(db);
+    ekv_snapshot_link(&cursor->own, db);
     cursor->own.walking = true;
     if (moment)
         cursor->own.version = moment->version;
+    ekv_unlock_write(db);
 }
 
 void ekv_cursor_open(struct ekv_cursor *cursor, struct ekv *db, uint8_t space)

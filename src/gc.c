@@ -71,14 +71,27 @@ static int move_pending(struct ekv *db, const struct ekv_found *found)
     return ekv_record_copy(db, found, 0, &slot->address);
 }
 
+/* EKV_NOT_FOUND for a delete that hides nothing any more: without it the key is not there either.
+ */
+static int is_needed(struct ekv *db, const struct ekv_found *found)
+{
+    uint64_t version;
+    if (ekv_record_kind(&found->record) != EKV_RECORD_DELETE || db->snapshots || db->unclean)
+        return EKV_OK;
+    int error = ekv_record_version(&db->log, &found->record, found->sequence, &version);
+    return error ? error : ekv_lookup_older(db, &found->record, version);
+}
+
 static int move_key(struct ekv *db, const struct ekv_found *found)
 {
     struct ekv_found current;
     int error = ekv_lookup_same(db, &found->record, &current);
     if (error < 0)
         return error;
-    if (error == EKV_OK && current.record.address == found->record.address)
-        return move_current(db, found);
+    if (error == EKV_OK && current.record.address == found->record.address) {
+        error = is_needed(db, found);
+        return error == EKV_OK ? move_current(db, found) : error == EKV_NOT_FOUND ? EKV_OK : error;
+    }
     return found->record.layout.type & EKV_RECORD_COMMITS ? EKV_OK : move_pending(db, found);
 }
 

@@ -55,6 +55,15 @@ int ekv_lookup_same(struct ekv *db, const struct ekv_record *record, struct ekv_
     return error ? error : lookup(db, key, hash, EKV_VERSION_MAX, found);
 }
 
+int ekv_lookup_older(struct ekv *db, const struct ekv_record *record, uint64_t version)
+{
+    uint8_t prefix[EKV_KEY_PREFIX];
+    struct ekv_found older;
+    struct ekv_key key;
+    int error = ekv_record_key(&db->log, record, prefix, &key);
+    return error ? error : ekv_lookup_key(db, key, record, version - 1, &older);
+}
+
 int ekv_lookup_key(struct ekv *db, struct ekv_key key, const struct ekv_record *record,
                    uint64_t limit, struct ekv_found *found)
 {

@@ -22,6 +22,10 @@ EKV_MUST_CHECK int ekv_lookup_key(struct ekv *db, struct ekv_key key,
                                   const struct ekv_record *record, uint64_t limit,
                                   struct ekv_found *found);
 
+/* EKV_OK if an older record of the same key can still be found, below `version`. */
+EKV_MUST_CHECK int ekv_lookup_older(struct ekv *db, const struct ekv_record *record,
+                                    uint64_t version);
+
 /* Makes a record the current one of its key: counts it in, counts `old` (NULL: there was none) out,
  * and points the memtable, which must have room, at it. */
 EKV_MUST_CHECK int ekv_apply(struct ekv *db, const struct ekv_record *record,

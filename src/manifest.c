@@ -448,6 +448,18 @@ static int frame_behind(const struct ekv_manifest *manifest, struct reader reade
     }
 }
 
+/* True if the rest of the page that frame_read just read at the reader's place is blank. */
+static bool rest_is_blank(const struct ekv_manifest *manifest, const struct reader *reader)
+{
+    uint32_t room = ekv_page_room(reader->offset);
+    if (room < EKV_FRAME_HEAD_SIZE)
+        return true; /* no frame begins there */
+    for (uint32_t i = 0; i < room; i++)
+        if (manifest->sectors->scratch[i] != 0xff)
+            return false;
+    return true;
+}
+
 /* The next frame: here, or behind the blank rest of the page at the next one, or of the sector in
  * the chain's next sector up to `last`. EKV_NOT_FOUND: the chain ends here. */
 static int frame_next(const struct ekv_manifest *manifest, struct reader *reader, uint32_t last,
@@ -455,26 +467,20 @@ static int frame_next(const struct ekv_manifest *manifest, struct reader *reader
 {
     const struct ekv_format *format = format_of(manifest);
     for (;;) {
-        if (reader->offset < format->geometry.sector_size) {
-            int error = frame_read(manifest, reader, type, size);
+        for (uint32_t i = 0; i < 2; i++) {
+            struct reader at = *reader;
+            at.offset += i == 1 ? ekv_page_room(at.offset) : 0;
+            if (at.offset >= format->geometry.sector_size)
+                break;
+            struct reader behind = at;
+            int error = frame_read(manifest, &behind, type, size);
+            if (error == EKV_OK)
+                *reader = behind;
             if (error != EKV_NOT_FOUND)
                 return error;
-            const uint8_t *rest = manifest->sectors->scratch;
-            uint32_t room = ekv_page_room(reader->offset), blank = 0;
-            while (blank < room && rest[blank] == 0xff)
-                blank++;
-            if (blank < room && room >= EKV_FRAME_HEAD_SIZE) {
-                error = frame_behind(manifest, *reader, last);
+            if (!rest_is_blank(manifest, &at)) {
+                error = frame_behind(manifest, at, last);
                 return error == EKV_OK ? EKV_CORRUPT : error;
-            }
-            struct reader ahead = *reader;
-            ahead.offset += room;
-            if (ahead.offset < format->geometry.sector_size) {
-                error = frame_read(manifest, &ahead, type, size);
-                if (error != EKV_NOT_FOUND) {
-                    *reader = ahead;
-                    return error;
-                }
             }
         }
         if (reader->sequence >= last)

@@ -151,16 +151,18 @@ static int stamp_a_write(struct ekv_sectors *sectors, uint32_t sector, uint32_t 
 static int erase_unlocked(struct ekv_sectors *sectors, uint32_t sector)
 {
     int error = EKV_OK;
+    bool barrier = sectors->freed_since_sync; /* readers set it too, while the lock is let go */
+    sectors->freed_since_sync = false;
     if (sectors->locks)
         sectors->locks->unlock_write(sectors->lock_context);
-    if (sectors->freed_since_sync)
+    if (barrier)
         error = ekv_flash_sync(&sectors->flash, true);
     if (!error)
         error = ekv_flash_erase(&sectors->flash, sector);
     if (sectors->locks)
         sectors->locks->lock_write(sectors->lock_context);
-    if (!error)
-        sectors->freed_since_sync = false;
+    if (error)
+        sectors->freed_since_sync |= barrier;
     return error;
 }
 

@@ -12,6 +12,7 @@
 enum {
     SPLIT_ROOM_MIN = 192,  /* room worth splitting a value for */
     SPLIT_VALUE_MIN = 256, /* a smaller value is never split */
+    CHUNK_MAX_MIN = 512,   /* in small sectors what a piece carries beside its bytes weighs more */
     CHUNK_MIN = 64,        /* bytes of value in a chunk worth its record */
     LIST_SIZE_MAX = 1 + EKV_VALUE_LINKS * EKV_LINK_SIZE,
 };
@@ -140,7 +141,7 @@ static uint32_t chunk_overhead(const struct ekv *db, uint32_t owner)
  * unused. */
 static uint32_t chunk_size_max(const struct ekv *db)
 {
-    return ekv_max(2 * CHUNK_MIN, ekv_format_of(db)->geometry.sector_size / 4);
+    return ekv_max(CHUNK_MAX_MIN, ekv_format_of(db)->geometry.sector_size / 4);
 }
 
 static int append_chunks(struct ekv *db, struct ekv_key key, const struct ekv_write *write,

@@ -1,0 +1,367 @@
+/* Flush, merge and collection, seen through the public API with small memtables: whatever they move
+ * or drop, every key keeps its value, snapshots keep theirs, and the counts stay exact (ekv_check
+ * compares them with what is really live).
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "fixture.h"
+
+static struct fixture on;
+
+static int teardown(void **state)
+{
+    (void)state;
+    fixture_stop(&on);
+    return 0;
+}
+
+static const struct ekv_geometry geometries[] = {
+    {4096, 32, 1, true}, {1024, 64, 4, true},   {512, 128, 32, true},
+    {4096, 10, 1, true}, {4096, 64, 256, true}, {2048, 16, 16, true},
+};
+enum { GEOMETRIES = sizeof geometries / sizeof geometries[0] };
+
+/* --- Overwrites and deletes ------------------------------------------------------------------ */
+
+static void overwrites_are_merged_and_collected_without_loss(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < GEOMETRIES; i++) {
+        uint64_t chance = i;
+        fixture_start(&on, geometries[i], 8);
+        for (uint32_t n = 0; n < 3000; n++) {
+            uint32_t key = fixture_below(&chance, 60);
+            fixture_put(&on, fixture_key(key), fixture_below(&chance, 60), n);
+            if (n % 250 == 0)
+                fixture_verify(&on);
+            else if (n % 50 == 0)
+                fixture_check(&on);
+        }
+        struct ekv_stat stat = fixture_stat(&on);
+        assert_true(stat.flushes > 10);
+        assert_true(stat.merges > 1);
+        assert_true(stat.collections > 1);
+        assert_int_equal(stat.keys, on.model.count);
+        fixture_verify(&on);
+        fixture_remount(&on);
+        fixture_stop(&on);
+    }
+}
+
+static void deleted_keys_and_their_tombstones_leave_nothing(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < GEOMETRIES; i++) {
+        fixture_start(&on, geometries[i], 8);
+        uint64_t empty = fixture_stat(&on).live_size;
+        assert_int_equal(empty, 0);
+        for (uint32_t round = 0; round < 6; round++) {
+            for (uint32_t n = 0; n < 40; n++)
+                fixture_put(&on, fixture_key(n), 40, n + round);
+            fixture_check(&on);
+            for (uint32_t n = 0; n < 40; n++)
+                fixture_delete(&on, fixture_key(n));
+            fixture_verify(&on);
+            assert_int_equal(fixture_stat(&on).live_size, 0);
+            assert_int_equal(fixture_stat(&on).keys, 0);
+        }
+        fixture_stop(&on);
+    }
+}
+
+static void a_delete_that_was_merged_away_stays_a_delete(void **state)
+{
+    (void)state;
+    fixture_start(&on, (struct ekv_geometry){4096, 32, 1, false}, 8);
+    for (uint32_t n = 0; n < 200; n++)
+        fixture_put(&on, fixture_key(n), 20, n);
+    for (uint32_t n = 0; n < 200; n += 2)
+        fixture_delete(&on, fixture_key(n));
+    /* New keys push the deletes through all levels. */
+    for (uint32_t n = 1000; n < 3000; n++) {
+        fixture_put(&on, fixture_key(n % 300 + 1000), 20, n);
+        if (n % 100 == 0)
+            fixture_verify(&on);
+    }
+    assert_true(fixture_stat(&on).merges > 5);
+    fixture_remount(&on);
+    for (uint32_t n = 0; n < 200; n += 2)
+        fixture_delete(&on, fixture_key(n)); /* EKV_NOT_FOUND, as the model says */
+}
+
+static void the_number_of_runs_stays_bounded(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < GEOMETRIES; i++) {
+        uint64_t chance = i;
+        fixture_start(&on, geometries[i], 8);
+        uint32_t most = ekv_format_run_count_max(geometries[i].sector_count);
+        for (uint32_t n = 0; n < 2000; n++) {
+            fixture_put(&on, fixture_key(fixture_below(&chance, 100)), 8, n);
+            assert_true(fixture_stat(&on).runs <= most);
+        }
+        fixture_verify(&on);
+        fixture_stop(&on);
+    }
+}
+
+static void idle_work_comes_to_an_end_and_changes_no_key(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < GEOMETRIES; i++) {
+        uint64_t chance = i;
+        fixture_start(&on, geometries[i], 8);
+        for (uint32_t round = 0; round < 20; round++) {
+            for (uint32_t n = 0; n < 50; n++)
+                fixture_put(&on, fixture_key(fixture_below(&chance, 80)), 30, n + 50 * round);
+            fixture_work(&on);
+            fixture_verify(&on);
+            uint64_t erases = fixture_stat(&on).erases;
+            fixture_work(&on);
+            assert_int_equal(fixture_stat(&on).erases, erases);
+        }
+        fixture_stop(&on);
+    }
+}
+
+/* --- Large values ---------------------------------------------------------------------------- */
+
+static void values_in_chunks_survive_collections_around_them(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < GEOMETRIES; i++) {
+        uint64_t chance = 40 + i;
+        fixture_start(&on, geometries[i], 8);
+        size_t large = fixture_stat(&on).capacity_size / 4;
+        fixture_put(&on, ekv_key("large", 5), large, 1);
+        fixture_put(&on, ekv_key("", 0), large / 2, 2);
+        for (uint32_t n = 0; n < 1500; n++) {
+            fixture_put(&on, fixture_key(fixture_below(&chance, 20)), fixture_below(&chance, 80),
+                        n);
+            if (n % 100 == 0)
+                fixture_check(&on);
+            if (n % 500 == 250)
+                fixture_put(&on, ekv_key("large", 5), large - n, n);
+        }
+        assert_true(fixture_stat(&on).collections > 3);
+        fixture_verify(&on);
+        fixture_remount(&on);
+        fixture_delete(&on, ekv_key("large", 5));
+        fixture_delete(&on, ekv_key("", 0));
+        fixture_verify(&on);
+        fixture_stop(&on);
+    }
+}
+
+static void chunks_of_keys_with_a_long_common_beginning_find_their_owner(void **state)
+{
+    uint64_t chance = 50;
+    char names[6][600];
+    (void)state;
+    fixture_start(&on, (struct ekv_geometry){4096, 48, 1, false}, 8);
+    for (uint32_t n = 0; n < 6; n++) {
+        memset(names[n], 'x', sizeof names[n]);
+        names[n][590] = (char)('a' + n);
+        fixture_put(&on, ekv_key(names[n], 595), 5000, n);
+    }
+    for (uint32_t n = 0; n < 1500; n++) {
+        fixture_put(&on, fixture_key(fixture_below(&chance, 20)), 60, n);
+        if (n % 200 == 0)
+            fixture_put(&on, ekv_key(names[n / 200 % 6], 595), 5000, n);
+        if (n % 100 == 0)
+            fixture_check(&on);
+    }
+    assert_true(fixture_stat(&on).collections > 5);
+    fixture_remount(&on);
+}
+
+/* --- Snapshots ------------------------------------------------------------------------------- */
+
+static void expect_snapshot(struct ekv_snapshot *snapshot, struct model *model)
+{
+    struct model_why why;
+    if (!model_equals_snapshot(model, snapshot, &why))
+        fail_msg("snapshot: %s", why.text);
+}
+
+static void snapshots_keep_their_versions_through_everything(void **state)
+{
+    enum { SNAPSHOTS = 4 };
+    (void)state;
+    for (size_t i = 0; i < GEOMETRIES; i++) {
+        struct ekv_snapshot snapshots[SNAPSHOTS];
+        struct model models[SNAPSHOTS];
+        uint64_t chance = 60 + i;
+        uint32_t open = 0;
+        fixture_start(&on, geometries[i], 8);
+        for (uint32_t n = 0; n < 1200; n++) {
+            uint32_t key = fixture_below(&chance, 25);
+            int error;
+            fixture_fill(on.value, 20, n);
+            if (fixture_below(&chance, 4) == 0) {
+                error = ekv_delete(on.db, fixture_key(key));
+                if (error == EKV_OK)
+                    model_delete(&on.model, fixture_key(key));
+                assert_true(error == EKV_OK || error == EKV_NOT_FOUND || error == EKV_PINNED);
+            } else {
+                error = ekv_put(on.db, fixture_key(key), on.value, 20);
+                if (error == EKV_OK)
+                    model_put(&on.model, fixture_key(key), on.value, 20);
+                assert_true(error == EKV_OK || error == EKV_PINNED);
+            }
+            if (error == EKV_PINNED || (open == SNAPSHOTS && n % 50 == 0)) {
+                assert_true(open > 0);
+                while (open > 0) {
+                    open--;
+                    expect_snapshot(&snapshots[open], &models[open]);
+                    ekv_snapshot_close(&snapshots[open]);
+                    model_free(&models[open]);
+                }
+                fixture_check(&on);
+            } else if (open < SNAPSHOTS && fixture_below(&chance, 25) == 0) {
+                model_init(&models[open]);
+                model_copy(&models[open], &on.model);
+                ekv_snapshot_open(&snapshots[open++], on.db);
+            }
+            if (n % 40 == 0)
+                for (uint32_t s = 0; s < open; s++)
+                    expect_snapshot(&snapshots[s], &models[s]);
+            if (n % 100 == 0)
+                fixture_verify(&on);
+        }
+        while (open > 0) {
+            open--;
+            ekv_snapshot_close(&snapshots[open]);
+            model_free(&models[open]);
+        }
+        fixture_remount(&on);
+        fixture_stop(&on);
+    }
+}
+
+static void sectors_that_only_a_snapshot_needs_wait_for_its_close(void **state)
+{
+    struct ekv_snapshot snapshot;
+    struct model model;
+    uint32_t n = 0;
+    int error = EKV_OK;
+    (void)state;
+    fixture_start(&on, (struct ekv_geometry){1024, 40, 1, false}, 8);
+    for (uint32_t key = 0; key < 20; key++)
+        fixture_put(&on, fixture_key(key), 200, key);
+    model_init(&model);
+    model_copy(&model, &on.model);
+    ekv_snapshot_open(&snapshot, on.db);
+    /* Everything is overwritten until no space is left that the snapshot does not need. */
+    for (; error == EKV_OK && n < 5000; n++) {
+        fixture_fill(on.value, 200, n);
+        error = ekv_put(on.db, fixture_key(n % 20), on.value, 200);
+        if (!error)
+            model_put(&on.model, fixture_key(n % 20), on.value, 200);
+        if (fixture_stat(&on).sectors_pinned > 0 && n > 400)
+            break;
+    }
+    assert_true(error == EKV_OK || error == EKV_PINNED);
+    assert_true(fixture_stat(&on).sectors_pinned > 0);
+    expect_snapshot(&snapshot, &model);
+    fixture_verify(&on);
+    ekv_snapshot_close(&snapshot);
+    assert_int_equal(fixture_stat(&on).sectors_pinned, 0);
+    model_free(&model);
+    for (n = 0; n < 500; n++)
+        fixture_put(&on, fixture_key(n % 20), 200, n + 10000);
+    fixture_verify(&on);
+}
+
+static void a_snapshot_opened_after_a_collection_does_not_hold_what_came_before(void **state)
+{
+    (void)state;
+    fixture_start(&on, (struct ekv_geometry){1024, 40, 1, false}, 8);
+    for (uint32_t n = 0; n < 3000; n++) {
+        struct ekv_snapshot snapshot;
+        ekv_snapshot_open(&snapshot, on.db);
+        fixture_put(&on, fixture_key(n % 30), 100, n);
+        ekv_snapshot_close(&snapshot);
+        if (n % 300 == 0)
+            fixture_verify(&on);
+    }
+    assert_int_equal(fixture_stat(&on).sectors_pinned, 0);
+}
+
+/* --- Wear ------------------------------------------------------------------------------------ */
+
+static void data_that_never_changes_does_not_keep_its_sectors_young(void **state)
+{
+    uint32_t least = UINT32_MAX, most = 0;
+    (void)state;
+    fixture_start(&on, (struct ekv_geometry){1024, 48, 1, false}, 16);
+    uint64_t capacity = fixture_stat(&on).capacity_size;
+    for (uint32_t n = 0; n < capacity / 2 / 230; n++)
+        fixture_put(&on, fixture_key(10000 + n), 200, n);
+    for (uint32_t n = 0; n < 60000; n++) {
+        fixture_fill(on.value, 100, n);
+        assert_ok(ekv_put(on.db, fixture_key(n % 8), on.value, 100));
+        model_put(&on.model, fixture_key(n % 8), on.value, 100);
+    }
+    fixture_verify(&on);
+    uint32_t ring = 0;
+    while (ring < 48 && ring < fixture_stat(&on).sectors_manifest)
+        ring++;
+    for (uint32_t i = ring; i < 48; i++) {
+        least = ekv_min(least, on.nor.erase_counts[i]);
+        most = ekv_max(most, on.nor.erase_counts[i]);
+    }
+    /* A difference of 64 is let stand; more of it must not grow with time. */
+    if (most - least > 160)
+        fail_msg("sectors were erased %u to %u times", (unsigned)least, (unsigned)most);
+    assert_true(most > 200);
+}
+
+/* --- A failing flash ------------------------------------------------------------------------- */
+
+static void a_sector_that_cannot_be_erased_is_retired_and_the_store_goes_on(void **state)
+{
+    (void)state;
+    fixture_start(&on, (struct ekv_geometry){1024, 64, 1, false}, 8);
+    uint32_t ring = fixture_stat(&on).sectors_manifest;
+    nor_fail(&on.nor, (struct nor_failure){
+                          .operations = NOR_ERASE, .sector = ring + 7, .times = NOR_FOR_GOOD});
+    nor_fail(&on.nor, (struct nor_failure){
+                          .operations = NOR_ERASE, .sector = ring + 20, .times = NOR_FOR_GOOD});
+    for (uint32_t n = 0; n < 3000; n++)
+        fixture_put(&on, fixture_key(n % 40), 60, n);
+    assert_int_equal(fixture_stat(&on).sectors_retired, 2);
+    fixture_remount(&on);
+    assert_int_equal(fixture_stat(&on).sectors_retired, 2);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(overwrites_are_merged_and_collected_without_loss, teardown),
+        cmocka_unit_test_teardown(deleted_keys_and_their_tombstones_leave_nothing, teardown),
+        cmocka_unit_test_teardown(a_delete_that_was_merged_away_stays_a_delete, teardown),
+        cmocka_unit_test_teardown(the_number_of_runs_stays_bounded, teardown),
+        cmocka_unit_test_teardown(idle_work_comes_to_an_end_and_changes_no_key, teardown),
+        cmocka_unit_test_teardown(values_in_chunks_survive_collections_around_them, teardown),
+        cmocka_unit_test_teardown(chunks_of_keys_with_a_long_common_beginning_find_their_owner,
+                                  teardown),
+        cmocka_unit_test_teardown(snapshots_keep_their_versions_through_everything, teardown),
+        cmocka_unit_test_teardown(sectors_that_only_a_snapshot_needs_wait_for_its_close, teardown),
+        cmocka_unit_test_teardown(
+            a_snapshot_opened_after_a_collection_does_not_hold_what_came_before, teardown),
+        cmocka_unit_test_teardown(data_that_never_changes_does_not_keep_its_sectors_young,
+                                  teardown),
+        cmocka_unit_test_teardown(a_sector_that_cannot_be_erased_is_retired_and_the_store_goes_on,
+                                  teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
