@@ -22,8 +22,15 @@ static uint32_t body_size(const struct ekv *db)
     return ekv_format_record_size_max(format);
 }
 
+/* Sectors that one run of all keys takes. */
+static uint32_t bottom_sectors(const struct ekv *db)
+{
+    uint64_t keys = (uint64_t)db->catalog.keys + db->catalog.keys_aside;
+    return (uint32_t)(keys * (ekv_format_of(db)->pointer_size + 2u) / body_size(db));
+}
+
 /* Sectors that stay available after a write: for the log sector that a collection fills, for the
- * pages of a flush that it causes, and for a merge that must make room for that flush. */
+ * pages of a flush that it causes, and for the merge that must make room for that flush. */
 static uint32_t floor_of(const struct ekv *db)
 {
     uint32_t count = ekv_format_of(db)->geometry.sector_count;
@@ -31,26 +38,25 @@ static uint32_t floor_of(const struct ekv *db)
         return 1;
     if (count <= 16)
         return 2;
-    return 2 + ekv_flush_sectors(db);
+    return 2 + ekv_flush_sectors(db) + bottom_sectors(db);
 }
 
-/* Index sectors that so many keys can need: the bottom run twice while it is merged, the runs above
- * it, what a run takes beside its entries, and sectors that are not full. */
-static uint32_t index_sectors(const struct ekv *db, uint64_t keys)
+/* Index sectors in use: the bottom run, the runs above it, what a run takes beside its entries, and
+ * sectors that are not full. What a merge takes until it is done is kept back by the floor. */
+static uint32_t index_sectors(const struct ekv *db)
 {
     enum { RUN_OVERHEAD = 160 };
     uint32_t count = ekv_format_of(db)->geometry.sector_count;
     uint64_t entry = ekv_format_of(db)->pointer_size + 2;
-    uint64_t above = 4 * (uint64_t)db->memtable.capacity;
-    uint64_t bytes = (2 * keys + above) * entry + db->catalog.run_capacity / 2 * RUN_OVERHEAD;
-    return (uint32_t)(bytes / body_size(db)) + (count <= 16 ? 1 : 2);
+    uint64_t bytes =
+        4 * (uint64_t)db->memtable.capacity * entry + db->catalog.run_capacity / 2 * RUN_OVERHEAD;
+    return bottom_sectors(db) + (uint32_t)(bytes / body_size(db)) + (count <= 16 ? 1 : 2);
 }
 
 uint64_t ekv_capacity(const struct ekv *db)
 {
     const struct ekv_format *format = ekv_format_of(db);
-    uint64_t keys = (uint64_t)db->catalog.keys + db->catalog.keys_aside + 1;
-    uint32_t taken = format->ring_count + 2 + floor_of(db) + 1 + index_sectors(db, keys) +
+    uint32_t taken = format->ring_count + 2 + floor_of(db) + 1 + index_sectors(db) +
                      db->sectors.counts[EKV_SECTOR_RETIRED];
     if (taken >= format->geometry.sector_count)
         return body_size(db) / 2;
@@ -88,6 +94,11 @@ static int find_more(struct ekv *db)
 {
     if (db->sectors.counts[EKV_SECTOR_EMPTIED] > 0)
         return ekv_publish(db, 0);
+    if (db->merge.phase != EKV_MERGE_IDLE) {
+        int error = ekv_merge_force(db);
+        if (error != EKV_FULL)
+            return error;
+    }
     if (db->catalog.replay_sequence < db->log.sequence)
         return flush_now(db);
     return ekv_merge_force(db);
