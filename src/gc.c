@@ -380,6 +380,10 @@ int ekv_gc(struct ekv *db)
         db->sectors.lives[victim] = UINT8_MAX;
         return EKV_OK;
     }
+    /* A cursor may have come while the lock was let go for an erase, and stand on what was moved.
+     */
+    for (const struct ekv_snapshot *at = db->snapshots; at; at = at->next)
+        seen |= at->walking;
     ekv_sector_set(&db->sectors, victim, EKV_SECTOR_EMPTIED);
     db->sectors.lives[victim] = seen ? db->generation : 0;
     db->collections++;

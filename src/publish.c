@@ -36,6 +36,7 @@ static void release(struct ekv *db, enum ekv_sector_state state)
         ekv_sector_clean(&db->sectors, i);
         db->sectors.lives[i] = pinned ? generation : 0;
         db->sectors.freed_since_sync = true;
+        db->change++; /* a cursor may stand on a stale entry that points there */
     }
 }
 

@@ -172,7 +172,7 @@ class Store:
         while True:
             last = max((n for n in sectors if n < limit), default=None)
             require(last is not None, "no whole checkpoint in the manifest")
-            base = self.stamp_b(sectors[last]).next
+            base = last - self.stamp_b(sectors[last]).next
             self.runs, self.live, self.retired, self.state = [], {}, set(), None
             group, whole = [], False
             for kind, payload in self._frames(sectors, base, last):
