@@ -414,45 +414,6 @@ static void commits_carry_the_time_and_ascending_versions(void **state)
 
 /* --- Full ------------------------------------------------------------------------------------ */
 
-static void a_full_store_keeps_everything_and_can_be_emptied(void **state)
-{
-    (void)state;
-    for (size_t i = 0; i < GEOMETRIES; i++) {
-        for (uint32_t size = 10; size <= 1000; size *= 10) {
-            if (geometries[i].sector_size * geometries[i].sector_count > 300000)
-                continue; /* takes long */
-            int error = EKV_OK;
-            uint32_t count = 0;
-            fixture_start(&on, geometries[i], 16);
-            for (uint32_t tries = 0; tries < 100000; tries++) {
-                fixture_fill(on.value, size, count);
-                error = ekv_put(on.db, fixture_key(count), on.value, size);
-                if (error)
-                    break;
-                model_put(&on.model, fixture_key(count++), on.value, size);
-            }
-            assert_result(error, EKV_FULL);
-            assert_true(count > 0);
-            struct ekv_stat stat = fixture_stat(&on);
-            uint64_t refused = size + 11 + stat.record_overhead + geometries[i].write_unit;
-            if ((stat.live_size + refused) * 10 < stat.capacity_size * 6)
-                fail_msg("%u x %u, values of %u: full at %u of %u bytes",
-                         (unsigned)geometries[i].sector_count, (unsigned)geometries[i].sector_size,
-                         (unsigned)size, (unsigned)stat.live_size, (unsigned)stat.capacity_size);
-            assert_result(ekv_put(on.db, fixture_key(count), on.value, size), EKV_FULL);
-            fixture_verify(&on);
-            fixture_remount(&on);
-            while (count > 0)
-                fixture_delete(&on, fixture_key(--count));
-            fixture_verify(&on);
-            assert_int_equal(fixture_stat(&on).live_size, 0);
-            fixture_put(&on, fixture_key(1), size, 5);
-            fixture_remount(&on);
-            fixture_stop(&on);
-        }
-    }
-}
-
 static void a_full_store_survives_losses_of_power_while_it_is_emptied(void **state)
 {
     (void)state;
@@ -544,7 +505,6 @@ int main(void)
         cmocka_unit_test_teardown(an_empty_store_takes_a_value_of_most_of_its_capacity, teardown),
         cmocka_unit_test_teardown(a_key_that_is_not_there_is_not_found, teardown),
         cmocka_unit_test_teardown(commits_carry_the_time_and_ascending_versions, teardown),
-        cmocka_unit_test_teardown(a_full_store_keeps_everything_and_can_be_emptied, teardown),
         cmocka_unit_test_teardown(a_full_store_survives_losses_of_power_while_it_is_emptied,
                                   teardown),
         cmocka_unit_test_teardown(stat_counts_what_is_there, teardown),
