@@ -329,8 +329,10 @@ int ekv_work(struct ekv *db, bool *more)
     *more = false;
     ekv_lock_write(db);
     /* A store that nobody wrote to in this session has nothing to do. */
-    if (is_writable(db) && !db->unclean && !db->closed)
+    if (is_writable(db) && !db->unclean && !db->closed) {
+        db->erases_before = db->sectors.erases;
         error = ekv_work_step(db, more);
+    }
     ekv_unlock_write(db);
     return error;
 }

@@ -55,6 +55,7 @@ struct ekv {
     uint32_t memtable_default;
     uint64_t reserved_size; /* uncommitted bytes of open transactions */
     uint64_t last_version;  /* of the newest commit */
+    uint64_t erases_before; /* of the operation that is going on: it should make one at most */
     uint64_t flushes, merges, collections, published;
     const struct ekv_locks *locks;
     void *lock_context;

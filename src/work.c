@@ -157,6 +157,7 @@ int ekv_write_begin(struct ekv *db, uint64_t size, uint64_t growth, uint32_t slo
 {
     if (db->read_only || db->failed || db->log.failed)
         return EKV_READ_ONLY;
+    db->erases_before = db->sectors.erases;
     int error = reopen(db);
     if (!error) /* a recovery adds a run: sessions that are all cut short must not pile them up */
         error = ekv_merge_drain(db);
@@ -208,14 +209,14 @@ static int gc_step(struct ekv *db, uint32_t low, bool *more)
 
 int ekv_work_step(struct ekv *db, bool *more)
 {
-    uint64_t erases = db->sectors.erases;
     uint32_t low = floor_of(db);
     int error = ekv_merge_step(db, more);
     if (!error)
         error = gc_step(db, low, more);
     if (error == EKV_NOT_FOUND || error == EKV_FULL)
         error = EKV_OK;
-    if (!error && db->sectors.erases == erases && db->sectors.counts[EKV_SECTOR_FREE] > 0 &&
+    if (!error && db->sectors.erases == db->erases_before &&
+        db->sectors.counts[EKV_SECTOR_FREE] > 0 &&
         db->sectors.counts[EKV_SECTOR_READY] < ekv_min(EKV_READY_TARGET, low + 1)) {
         error = ekv_sector_prepare(&db->sectors);
         *more = true;
