@@ -67,9 +67,12 @@ static int move_away(struct ekv *db, uint32_t old_sector, uint32_t old_sequence,
         return error;
     db->checkpoint = true;
     db->log.copy = NULL;
-    if (ekv_sectors_available(&db->sectors) >= ekv_flush_sectors(db) &&
-        db->catalog.run_count + 1 < db->catalog.run_capacity)
-        return ekv_flush(db);
+    if (ekv_sectors_available(&db->sectors) > 0 &&
+        db->catalog.run_count + 1 < db->catalog.run_capacity) {
+        error = ekv_flush(db);
+        if (error != EKV_FULL)
+            return error;
+    }
     error = rewrite_memtable(db, old_sequence);
     if (error)
         return error;
