@@ -177,17 +177,8 @@ static int load(struct fs *fs, struct file *file)
 {
     if (file->loaded)
         return 0;
-    struct key key = {0};
-    uint64_t moves = 0;
-    int error;
-    do {
-        drop_content(file);
-        error = node_key(&fs->nodes, file->node, &key, &moves);
-        if (!error)
-            error =
-                view_load(file->node->view, ekv_key(key.bytes, key.size), &file->data, &file->size);
-    } while (node_moved(&fs->nodes, moves));
-    key_free(&key);
+    drop_content(file);
+    int error = file_load_committed(fs, file, &file->data, &file->size);
     if (error)
         return error;
     file->capacity = file->size ? file->size : 1;
@@ -304,7 +295,9 @@ int file_resize(struct fs *fs, struct file *file, uint64_t size)
         error = resize(fs, file, size);
     if (!error)
         changed(file);
-    else if (!file->dirty && !file->created)
+    if (!error && size == 0)
+        file->replaced = !file->created;
+    else if (error && !file->dirty && !file->created)
         drop_content(file);
     pthread_rwlock_unlock(&file->lock);
     return error;
@@ -467,6 +460,30 @@ static int commit_value(struct fs *fs, struct file *file, const struct key *key,
     return error;
 }
 
+bool file_is_replaced(struct file *file)
+{
+    pthread_rwlock_rdlock(&file->lock);
+    bool replaced = file->replaced && !file->dead;
+    pthread_rwlock_unlock(&file->lock);
+    return replaced;
+}
+
+int file_load_committed(struct fs *fs, struct file *file, uint8_t **value, size_t *size)
+{
+    struct key key = {0};
+    uint64_t moves = 0;
+    int error;
+    *value = NULL;
+    do {
+        free(*value);
+        error = node_key(&fs->nodes, file->node, &key, &moves);
+        if (!error)
+            error = view_load(file->node->view, ekv_key(key.bytes, key.size), value, size);
+    } while (node_moved(&fs->nodes, moves));
+    key_free(&key);
+    return error;
+}
+
 bool file_is_broken(struct file *file)
 {
     pthread_rwlock_rdlock(&file->lock);
@@ -486,7 +503,7 @@ void file_discard(struct fs *fs, struct file *file)
         space_release(&fs->space, &file->reserved);
     } else if (!file->dead && file->dirty) {
         drop_content(file);
-        file->dirty = file->attr_dirty = false;
+        file->dirty = file->attr_dirty = file->replaced = false;
         memset(&file->attr, 0, sizeof file->attr);
         space_release(&fs->space, &file->reserved);
     }
@@ -510,7 +527,7 @@ static void commit_end(struct fs *fs, struct file *file, uint64_t change)
     file->created = false;
     if (file->change == change) {
         file->broken = false;
-        file->dirty = file->attr_dirty = false;
+        file->dirty = file->attr_dirty = file->replaced = false;
         memset(&file->attr, 0, sizeof file->attr);
         space_release(&fs->space, &file->reserved);
         if (!keep)

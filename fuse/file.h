@@ -24,6 +24,8 @@ struct file {
     bool dirty;          /* not committed as it is here */
     atomic_bool created; /* the store has no such key yet */
     bool dead;           /* it has no name any more: nothing is committed */
+    bool replaced;       /* emptied since the last commit, so all of it will be new */
+    atomic_int owner;    /* the thread that changed it last; 0: nobody knows */
     bool broken;         /* the last write found no space: not to be committed by a close */
     uint64_t change;     /* counts changes */
     int64_t mtime;       /* of the last change, microseconds since 1970 */
@@ -58,6 +60,12 @@ EKV_MUST_CHECK int file_resize(struct fs *fs, struct file *file, uint64_t size);
 EKV_MUST_CHECK int file_detach(struct fs *fs, struct file *file);
 /* Its name is gone. `attr` and `mtime` are what the store said of it. */
 void file_die(struct fs *fs, struct file *file, const struct attr *attr, int64_t mtime);
+
+/* Whether a committed value is being replaced as a whole. */
+bool file_is_replaced(struct file *file);
+/* The committed value in fresh memory, whatever is being written. */
+EKV_MUST_CHECK int file_load_committed(struct fs *fs, struct file *file, uint8_t **value,
+                                       size_t *size);
 
 /* Whether the last write failed for want of space, so that the content is no whole. */
 bool file_is_broken(struct file *file);

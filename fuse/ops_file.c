@@ -1,18 +1,24 @@
 /* Requests about open files.
  *
- * When what was written is committed: at the FLUSH of the process that wrote (its close), at FSYNC,
- * at RELEASE. A FLUSH by anybody else is a copy of the descriptor being closed, such as by a
- * command that a shell started in the middle of its own output, and commits nothing; nor does one
- * that follows only a creation or a truncation. A value whose last write found no space is no whole
- * one: closing it leaves what was committed before, unless it was opened for appending.
+ * What was written is committed at FSYNC, at RELEASE (the last descriptor is closed, but nobody
+ * waits for that), and at the FLUSH that a close sends, if it seems to be the last. It is not when
+ * nothing was written yet, nor when the process or one that it descends from still has the file
+ * open: a shell closes copies of a descriptor in the middle of its output, and so do the commands
+ * that it starts. A program that opened, wrote and closed is not suspected of that.
+ *
+ * A value whose last write found no space is no whole one: closing it leaves what was committed
+ * before, unless it was opened for appending.
+ *
+ * While a value is being replaced from its beginning, other processes that open it to read get the
+ * old one, whole.
  */
 #include "handle.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "process.h"
 #include "report.h"
 
 enum { READ_SMALL = 16 * 1024 }; /* a read that needs no memory of its own */
@@ -83,6 +89,22 @@ static void open_control(fuse_req_t request, struct fs *fs, struct node *node,
         handle_free(fs, handle);
 }
 
+/* Gives a reader the value that stands until its replacement is closed. */
+static int open_old(struct fs *fs, struct handle *handle, struct fuse_file_info *info)
+{
+    uint8_t *value;
+    size_t size;
+    int error = file_load_committed(fs, handle->file, &value, &size);
+    if (error)
+        return error;
+    file_release(fs, handle->file);
+    handle->file = NULL;
+    handle->text = (char *)value;
+    handle->text_size = size;
+    info->direct_io = 1; /* the kernel's pages are those of the new one */
+    return 0;
+}
+
 static bool was_lost(struct fs *fs, struct node *node)
 {
     pthread_mutex_lock(&fs->nodes.lock);
@@ -113,8 +135,13 @@ void op_open(fuse_req_t request, fuse_ino_t id, struct fuse_file_info *info)
         file_release(fs, file);
         error = ENOMEM;
     }
-    if (!error && info->flags & O_TRUNC && handle->writes)
+    pid_t pid = fuse_req_ctx(request)->pid;
+    if (!error && info->flags & O_TRUNC && handle->writes) {
         error = file_resize(fs, file, 0);
+        atomic_store(&file->owner, pid);
+    }
+    if (!error && !handle->writes && file_is_replaced(file) && !process_same(file->owner, pid))
+        error = open_old(fs, handle, info);
     if (error) {
         if (handle)
             handle_free(fs, handle);
@@ -222,6 +249,7 @@ void op_write(fuse_req_t request, fuse_ino_t id, const char *bytes, size_t size,
     }
     handle->wrote = true;
     handle->pid = info->writepage ? 0 : fuse_req_ctx(request)->pid;
+    atomic_store(&handle->file->owner, handle->pid);
     fuse_reply_write(request, size);
 }
 
@@ -248,30 +276,6 @@ void op_fallocate(fuse_req_t request, fuse_ino_t id, int mode, off_t offset, off
 /* --- Commit ------------------------------------------------------------------------------------
  */
 
-/* Whether two thread ids belong to one process. When in doubt they do. */
-static bool same_process(pid_t one, pid_t other)
-{
-    if (one == other || one == 0 || other == 0)
-        return true;
-    char path[64], line[128];
-    snprintf(path, sizeof path, "/proc/%d/status", (int)one);
-    FILE *file = fopen(path, "re");
-    int group = 0, other_group = 0;
-    while (file && fgets(line, sizeof line, file) && sscanf(line, "Tgid: %d", &group) != 1)
-        ;
-    if (file)
-        fclose(file);
-    if (group == 0) /* the writer is gone: it cannot be the one that closes now */
-        return false;
-    snprintf(path, sizeof path, "/proc/%d/status", (int)other);
-    file = fopen(path, "re");
-    while (file && fgets(line, sizeof line, file) && sscanf(line, "Tgid: %d", &other_group) != 1)
-        ;
-    if (file)
-        fclose(file);
-    return group == other_group;
-}
-
 static int commit_handle(struct fs *fs, struct handle *handle)
 {
     int error = file_commit(fs, handle->file);
@@ -285,13 +289,29 @@ static bool close_broken(const struct handle *handle)
     return !handle->appends && file_is_broken(handle->file);
 }
 
+/* Whether a close by `pid` ends the writing, as far as can be told. */
+static bool is_last_close(struct fs *fs, const struct handle *handle, pid_t pid)
+{
+    char name[PATH_NAME_MAX];
+    size_t name_size;
+    if (!handle->shared && process_same(handle->pid, pid))
+        return true;
+    pthread_mutex_lock(&fs->nodes.lock);
+    name_size = handle->file->node->name_size;
+    memcpy(name, handle->file->node->name, name_size);
+    pthread_mutex_unlock(&fs->nodes.lock);
+    return !process_holds(pid, name, name_size);
+}
+
 void op_flush(fuse_req_t request, fuse_ino_t id, struct fuse_file_info *info)
 {
     struct fs *fs = request_fs(request);
     struct handle *handle = handle_of(info);
     int error = 0;
     (void)id;
-    if (handle->file && handle->wrote && same_process(handle->pid, fuse_req_ctx(request)->pid))
+    if (handle->file && !handle->wrote)
+        handle->shared = true; /* there are more descriptors of it */
+    else if (handle->file && is_last_close(fs, handle, fuse_req_ctx(request)->pid))
         error = close_broken(handle) ? ENOSPC : commit_handle(fs, handle);
     fuse_reply_err(request, error);
 }

@@ -221,6 +221,7 @@ static int set_size(struct fs *fs, struct node *node, uint64_t size, pid_t pid,
         if (!error) {
             handle->wrote = true;
             handle->pid = pid;
+            atomic_store(&handle->file->owner, pid);
         }
         return error;
     }

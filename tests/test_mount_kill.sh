@@ -80,6 +80,12 @@ kill_daemon
 kill $writer
 wait $writer 2>/dev/null
 mount_image
+exec 5>"$mnt/by_a_shell"
+echo "half a value" >&5
+kill_daemon
+exec 5>&-
+mount_image
+[ -e "$mnt/by_a_shell" ] && fail "what a shell has open is there after a crash"
 [ -e "$mnt/open" ] && fail "an unclosed file is there after a crash"
 expect_same "an overwritten file" "$(cat "$mnt/kept")" old
 unmount_image

@@ -299,18 +299,39 @@ temporary=$(mktemp ./XXXXXX) || fail mktemp
 expect_same "mktemp" "$(stat -c %a "$temporary")" 600
 rm "$temporary"
 ln config link 2>/dev/null && fail "a hard link"
+# While a value is replaced, others read the old one, whole.
+echo old >swapped
+python3 - "$work/step" <<'END' &
+import os, sys, time
+fd = os.open("swapped", os.O_WRONLY | os.O_TRUNC)
+os.write(fd, b"the first half")
+assert open("swapped", "rb").read() == b"the first half" # the writer itself sees its own
+open(sys.argv[1] + "1", "w").close()
+while not os.path.exists(sys.argv[1] + "2"):
+    time.sleep(0.01)
+os.write(fd, b" and the second")
+os.close(fd)
+END
+writer=$!
+until [ -e "$work/step1" ]; do kill -0 $writer || fail "the writer"; sleep 0.01; done
+expect_same "a value that is being replaced" "$(cat swapped)" old
+exec 5<swapped
+: >"$work/step2"
+wait $writer || fail "the writer"
+expect_same "after its close" "$(cat swapped)" "the first half and the second"
+expect_same "opened before" "$(cat <&5)" old
+exec 5<&-
 # In the middle of a command's output nothing is committed: the old value stands until the end.
 echo old >half
-mkfifo "$work/go"
-{ echo first; sleep 0; cat "$work/go" >/dev/null; echo second; } >half &
-cat "$mnt/.ekv/stat" >/dev/null
-kill_daemon_copy=$work/copy.img
-until [ -p "$work/go" ] && grep -q first half 2>/dev/null; do :; done
-cp --sparse=always "$image" "$kill_daemon_copy"
+mkfifo "$work/first" "$work/go"
+{ echo first; true | cat; echo to the terminal >&2; echo >"$work/first"; cat "$work/go" >/dev/null; echo second; } >half &
+writer=$!
+cat "$work/first" >/dev/null
+expect_same "in the middle of a command's output" "$(cat half)" old
+cp --sparse=always "$image" "$work/copy.img"
 echo >"$work/go"
-wait $!
-expect_same "the old value in an image of that moment" \
-    "$("$ekv" -C "$kill_daemon_copy" get half)" old
+wait $writer
+expect_same "the value in an image of that moment" "$("$ekv" -C "$work/copy.img" get half)" old
 expect_same "both lines" "$(wc -l <half)" 2
 cd /
 
