@@ -236,6 +236,21 @@ static int check_all(struct ekv_txn *txn)
     return EKV_OK;
 }
 
+/* Bytes of the records alone: the pieces of large values stay where they are. */
+static int restage_size(const struct ekv_txn *txn, uint64_t *size)
+{
+    const struct ekv_slot *slots = txn->entries;
+    *size = 0;
+    for (uint32_t i = 0; i < txn->count; i++) {
+        struct ekv_record record;
+        int error = ekv_record_read(&txn->db->log, slots[i].address, &record);
+        if (error)
+            return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
+        *size += record.layout.size;
+    }
+    return EKV_OK;
+}
+
 /* Appends all records once more, so that nothing stands between them. */
 static int restage(struct ekv_txn *txn)
 {
@@ -324,7 +339,10 @@ static int commit(struct ekv_txn *txn)
     if (!error && db->appending == txn)
         error = ekv_write_begin(db, size, 0, slots);
     if (!error && db->appending != txn) { /* interrupted before, or by making room just now */
-        error = ekv_write_begin(db, size + txn->pending_size, 0, slots);
+        uint64_t again;
+        error = restage_size(txn, &again);
+        if (!error)
+            error = ekv_write_begin(db, size + again, 0, slots);
         if (!error)
             error = restage(txn);
     }
