@@ -23,10 +23,13 @@ int change_admit(struct fs *fs, size_t key_size, uint64_t value_size)
 
 /* A known file of that name with a reference, NULL if nobody has it open or changed. */
 static struct file *open_file(struct fs *fs, struct node *parent, const char *name,
-                              struct node **node)
+                              struct node **node, bool removing)
 {
     *node = node_by_name(&fs->nodes, parent, name, strlen(name));
-    return *node ? file_of(fs, *node) : NULL;
+    node_set_removing(&fs->nodes, *node, removing);
+    if (!*node)
+        return NULL;
+    return removing ? file_before_removal(fs, *node) : file_of(fs, *node);
 }
 
 static bool is_new(struct file *file)
@@ -50,7 +53,7 @@ static int find_free(struct fs *fs, struct node *parent, const char *name, struc
     if (error || found->exists)
         return error ? error : EEXIST;
     struct node *node;
-    struct file *file = open_file(fs, parent, name, &node);
+    struct file *file = open_file(fs, parent, name, &node, false);
     error = is_new(file) ? EEXIST : 0;
     file_release(fs, file);
     node_unref(&fs->nodes, node);
@@ -255,46 +258,51 @@ static int remove_found(struct fs *fs, struct node *parent, const struct tree_na
     return error;
 }
 
+static void forget_name(struct fs *fs, struct node *parent, struct node *node, struct file *file,
+                        const struct info *info)
+{
+    if (node)
+        node_unlink(&fs->nodes, node);
+    if (file)
+        file_die(fs, file, &info->attr,
+                 (int64_t)info->mtime.tv_sec * 1000000 + info->mtime.tv_nsec / 1000);
+    tree_touch(fs, parent);
+}
+
 static int unlink_locked(struct fs *fs, struct node *parent, const char *name, struct node *node,
                          struct file *file)
 {
     struct tree_name found;
-    struct info info;
+    struct info info = {0};
     bool new = is_new(file);
     int error = tree_find(fs, parent, name, strlen(name), &found);
-    if (error == EINVAL)
-        error = ENOENT;
-    if (!error && !found.exists && !new)
+    if (error == EINVAL || (!error && !found.exists && !new))
         error = ENOENT;
     if (!error && found.exists && found.entry.directory)
         error = EISDIR;
-    if (!error && found.exists) {
+    if (!error && found.exists)
         tree_info_found(fs, node, &found.entry, &info);
-        if (file)
-            error = file_detach(fs, file);
-        if (!error)
+    if (!error && found.exists && file)
+        error = file_detach(fs, file);
+    if (!error) {
+        node_move_begin(&fs->nodes, node, NULL);
+        if (found.exists)
             error = remove_found(fs, parent, &found);
-    } else {
-        memset(&info, 0, sizeof info);
+        if (!error)
+            forget_name(fs, parent, node, file, &info);
+        node_move_end(&fs->nodes, node, NULL);
     }
     key_free(&found.entry.key);
-    if (error)
-        return error;
-    if (node)
-        node_unlink(&fs->nodes, node);
-    if (file)
-        file_die(fs, file, &info.attr,
-                 (int64_t)info.mtime.tv_sec * 1000000 + info.mtime.tv_nsec / 1000);
-    tree_touch(fs, parent);
-    return 0;
+    return error;
 }
 
 int change_unlink(struct fs *fs, struct node *parent, const char *name)
 {
     struct node *node;
     store_write(&fs->store);
-    struct file *file = open_file(fs, parent, name, &node);
+    struct file *file = open_file(fs, parent, name, &node, true);
     int error = unlink_locked(fs, parent, name, node, file);
+    node_set_removing(&fs->nodes, node, false);
     store_write_end(&fs->store);
     file_release(fs, file);
     node_unref(&fs->nodes, node);

@@ -16,7 +16,7 @@
 
 #include "report.h"
 
-enum { COMPARE_SIZE = 64 * 1024, COMMIT_TIME_SLACK = 1000000 };
+enum { COMPARE_SIZE = 64 * 1024, KEPT_SIZE_MAX = 64 * 1024, COMMIT_TIME_SLACK = 1000000 };
 
 /* --- References --------------------------------------------------------------------------------
  */
@@ -31,10 +31,9 @@ static struct file *file_new(struct node *node)
     return file;
 }
 
-struct file *file_obtain(struct fs *fs, struct node *node)
+/* With the node table's lock held. */
+static struct file *obtain(struct fs *fs, struct node *node)
 {
-    struct node_table *nodes = &fs->nodes;
-    pthread_mutex_lock(&nodes->lock);
     struct file *file = node->file;
     if (!file) {
         file = file_new(node);
@@ -49,8 +48,28 @@ struct file *file_obtain(struct fs *fs, struct node *node)
     }
     if (file)
         file->refs++;
-    pthread_mutex_unlock(&nodes->lock);
     return file;
+}
+
+struct file *file_obtain(struct fs *fs, struct node *node)
+{
+    pthread_mutex_lock(&fs->nodes.lock);
+    struct file *file = obtain(fs, node);
+    pthread_mutex_unlock(&fs->nodes.lock);
+    return file;
+}
+
+int file_open(struct fs *fs, struct node *node, struct file **file)
+{
+    *file = NULL;
+    pthread_mutex_lock(&fs->nodes.lock);
+    while (node->removing)
+        pthread_cond_wait(&fs->nodes.moved, &fs->nodes.lock);
+    bool stale = node->unlinked && !node->file;
+    if (!stale)
+        *file = obtain(fs, node);
+    pthread_mutex_unlock(&fs->nodes.lock);
+    return stale ? ESTALE : *file ? 0 : ENOMEM;
 }
 
 struct file *file_of(struct fs *fs, struct node *node)
@@ -110,38 +129,6 @@ static bool has_writers(struct fs *fs, const struct file *file)
     bool has = file->writers > 0;
     pthread_mutex_unlock(&fs->nodes.lock);
     return has;
-}
-
-/* --- What the kernel holds open ----------------------------------------------------------------
- */
-
-void opened_add(struct fs *fs, struct opened *opened)
-{
-    pthread_mutex_lock(&fs->nodes.lock);
-    opened->next = fs->opened;
-    opened->previous = NULL;
-    if (fs->opened)
-        fs->opened->previous = opened;
-    fs->opened = opened;
-    pthread_mutex_unlock(&fs->nodes.lock);
-}
-
-void opened_remove(struct fs *fs, struct opened *opened)
-{
-    pthread_mutex_lock(&fs->nodes.lock);
-    if (opened->next)
-        opened->next->previous = opened->previous;
-    if (opened->previous)
-        opened->previous->next = opened->next;
-    else
-        fs->opened = opened->next;
-    pthread_mutex_unlock(&fs->nodes.lock);
-}
-
-void opened_close_all(struct fs *fs)
-{
-    while (fs->opened)
-        fs->opened->close(fs, fs->opened);
 }
 
 /* --- Content -----------------------------------------------------------------------------------
@@ -227,13 +214,14 @@ int file_read(struct fs *fs, struct file *file, uint64_t offset, void *buffer, s
     }
 }
 
-/* Space for the file at a size. The key's size is taken generously: its name may change. */
+/* Space for the file at a size. Its name may change, but seldom to a much longer one. */
 static int reserve(struct fs *fs, struct file *file, uint64_t size)
 {
     if (file->dead)
         return 0;
-    size_t key_size = file->node->bytes_size + (size_t)256;
-    return space_reserve(&fs->space, &file->reserved, space_cost(&fs->space, key_size, size));
+    if (file->reserved == 0)
+        file->key_size = node_key_size(&fs->nodes, file->node);
+    return space_reserve(&fs->space, &file->reserved, space_cost(&fs->space, file->key_size, size));
 }
 
 static void changed(struct file *file)
@@ -321,6 +309,39 @@ int file_detach(struct fs *fs, struct file *file)
     return error;
 }
 
+struct file *file_before_removal(struct fs *fs, struct node *node)
+{
+    struct key key = {0};
+    struct ekv_entry entry;
+    if (!node)
+        return NULL;
+    struct file *file = file_of(fs, node);
+    if (file || node->kind != NODE_FILE)
+        return file;
+    int error = node_key(&fs->nodes, node, &key, NULL);
+    if (!error)
+        error = view_find(node->view, ekv_key(key.bytes, key.size), &entry);
+    key_free(&key);
+    return error || entry.size > KEPT_SIZE_MAX ? NULL : file_obtain(fs, node);
+}
+
+void file_forget(struct fs *fs, uint64_t id, uint64_t count)
+{
+    file_release(fs, node_forget(&fs->nodes, id, count));
+}
+
+/* Keeps the file as long as the kernel knows the node. */
+static void keep(struct fs *fs, struct file *file)
+{
+    struct node *node = file->node;
+    pthread_mutex_lock(&fs->nodes.lock);
+    if (!node->kept && node->lookups > 0) {
+        node->kept = file;
+        file->refs++;
+    }
+    pthread_mutex_unlock(&fs->nodes.lock);
+}
+
 void file_die(struct fs *fs, struct file *file, const struct attr *attr, int64_t mtime)
 {
     pthread_rwlock_wrlock(&file->lock);
@@ -336,7 +357,10 @@ void file_die(struct fs *fs, struct file *file, const struct attr *attr, int64_t
     file->dead = true;
     file->change++;
     space_release(&fs->space, &file->reserved);
+    bool small = file->size <= KEPT_SIZE_MAX;
     pthread_rwlock_unlock(&file->lock);
+    if (small)
+        keep(fs, file);
 }
 
 /* --- Attributes --------------------------------------------------------------------------------

@@ -33,10 +33,14 @@ struct file {
     struct attr attr;    /* what to keep beside the value: all if `created`, else what was set */
     bool attr_dirty;
     uint64_t reserved; /* of space */
+    size_t key_size;   /* when space was reserved first */
 };
 
 /* The file of a node, with a reference; NULL: no memory. */
 struct file *file_obtain(struct fs *fs, struct node *node);
+/* The same to open it: waits while its name is being removed. ESTALE: that happened, and nobody has
+ * kept its content. */
+EKV_MUST_CHECK int file_open(struct fs *fs, struct node *node, struct file **file);
 /* NULL if it has none. */
 struct file *file_of(struct fs *fs, struct node *node);
 void file_release(struct fs *fs, struct file *file);
@@ -58,6 +62,12 @@ EKV_MUST_CHECK int file_resize(struct fs *fs, struct file *file, uint64_t size);
 /* Makes the content independent of the store: before its key is deleted or replaced. Called with
  * the writer lock held. */
 EKV_MUST_CHECK int file_detach(struct fs *fs, struct file *file);
+/* A file of a node that is about to lose its name, with a reference: one that is open, or a small
+ * one that somebody who has just found the name may still open. NULL: neither. */
+struct file *file_before_removal(struct fs *fs, struct node *node);
+/* The kernel forgets a node `count` times. */
+void file_forget(struct fs *fs, uint64_t id, uint64_t count);
+
 /* Its name is gone. `attr` and `mtime` are what the store said of it. */
 void file_die(struct fs *fs, struct file *file, const struct attr *attr, int64_t mtime);
 

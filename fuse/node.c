@@ -220,7 +220,8 @@ static uint64_t new_id(const struct node_table *table, const struct key *key, en
 }
 
 static struct node *add(struct node_table *table, struct node *parent, const char *name,
-                        size_t name_size, enum node_kind kind, const struct key *key)
+                        size_t name_size, enum node_kind kind, enum path_kind path_kind,
+                        size_t bytes_size, const struct key *key)
 {
     if (table->count > table->buckets)
         grow(table);
@@ -236,6 +237,8 @@ static struct node *add(struct node_table *table, struct node *parent, const cha
     node->generation = table->next_generation++;
     node->view = parent->view;
     node->kind = kind;
+    node->path_kind = path_kind;
+    node->bytes_size = (uint16_t)bytes_size;
     node->name = copy;
     node->name_size = (uint16_t)name_size;
     node->parent = parent;
@@ -265,12 +268,9 @@ struct node *node_obtain(struct node_table *table, struct node *parent, const ch
         node = NULL;
     }
     if (!node)
-        node = add(table, parent, name, name_size, kind, key);
-    if (node) {
-        node->path_kind = path_kind;
-        node->bytes_size = (uint16_t)bytes_size;
+        node = add(table, parent, name, name_size, kind, path_kind, bytes_size, key);
+    if (node)
         node->refs++;
-    }
     pthread_mutex_unlock(&table->lock);
     return node;
 }
@@ -302,15 +302,21 @@ static void free_unused(struct node_table *table, struct node *node)
     }
 }
 
-void node_forget(struct node_table *table, uint64_t id, uint64_t count)
+struct file *node_forget(struct node_table *table, uint64_t id, uint64_t count)
 {
+    struct file *kept = NULL;
     pthread_mutex_lock(&table->lock);
     struct node *node = find_id(table, id);
     if (node && id != NODE_ROOT_ID) {
         node->lookups -= count < node->lookups ? count : node->lookups;
+        if (node->lookups == 0) {
+            kept = node->kept;
+            node->kept = NULL;
+        }
         free_unused(table, node);
     }
     pthread_mutex_unlock(&table->lock);
+    return kept;
 }
 
 void node_ref(struct node_table *table, struct node *node)
@@ -345,6 +351,16 @@ void node_unlink(struct node_table *table, struct node *node)
 {
     pthread_mutex_lock(&table->lock);
     unlink_node(table, node);
+    pthread_mutex_unlock(&table->lock);
+}
+
+void node_set_removing(struct node_table *table, struct node *node, bool removing)
+{
+    if (!node)
+        return;
+    pthread_mutex_lock(&table->lock);
+    node->removing = removing;
+    pthread_cond_broadcast(&table->moved);
     pthread_mutex_unlock(&table->lock);
 }
 
@@ -445,15 +461,17 @@ static void fill(const struct node *node, uint8_t *end)
     }
 }
 
-/* Whether the node or a directory above it is moving, or has lost its name. */
+/* Whether the node or a directory above it is moving, or else has lost its name. */
 static int obstacle(const struct node *node)
 {
-    for (; node->parent; node = node->parent)
-        if (node->unlinked)
-            return ENOENT;
-        else if (node->moving)
+    int error = 0;
+    for (; node->parent; node = node->parent) {
+        if (node->moving)
             return EAGAIN;
-    return 0;
+        if (node->unlinked)
+            error = ENOENT;
+    }
+    return error;
 }
 
 int node_key(struct node_table *table, const struct node *node, struct key *key, uint64_t *moves)
@@ -478,6 +496,16 @@ int node_key(struct node_table *table, const struct node *node, struct key *key,
     }
     pthread_mutex_unlock(&table->lock);
     return error;
+}
+
+size_t node_key_size(struct node_table *table, const struct node *node)
+{
+    size_t size = 0;
+    pthread_mutex_lock(&table->lock);
+    for (; node->parent; node = node->parent)
+        size += own_size(node);
+    pthread_mutex_unlock(&table->lock);
+    return size;
 }
 
 bool node_moved(struct node_table *table, uint64_t moves)

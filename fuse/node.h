@@ -40,9 +40,11 @@ struct node {
     uint8_t control;
 
     enum path_kind path_kind;
-    bool unlinked; /* has no name any more */
-    bool moving;   /* a rename is being committed */
-    bool lost;     /* a commit failed and nobody was told: the next open is */
+    bool unlinked;     /* has no name any more */
+    bool moving;       /* a rename is being committed */
+    bool removing;     /* it may lose its name in a moment: an open waits to see */
+    struct file *kept; /* content of what lost its name, until the kernel forgets it */
+    bool lost;         /* a commit failed and nobody was told: the next open is */
     uint16_t name_size, bytes_size;
     char *name;
     struct node *parent;
@@ -101,7 +103,8 @@ struct node *node_obtain(struct node_table *table, struct node *parent, const ch
 
 /* The kernel is told of the node once more, or forgets it `count` times. */
 void node_looked_up(struct node_table *table, struct node *node);
-void node_forget(struct node_table *table, uint64_t id, uint64_t count);
+/* Returns the file that the node kept, if nobody can ask for it any more: release it. */
+struct file *node_forget(struct node_table *table, uint64_t id, uint64_t count);
 
 void node_ref(struct node_table *table, struct node *node);
 void node_unref(struct node_table *table, struct node *node);
@@ -112,8 +115,12 @@ struct cookies *node_cookies(struct node_table *table, struct node *node);
 /* Takes the node's name away. */
 void node_unlink(struct node_table *table, struct node *node);
 
-/* Between these two a rename is committed, and no other lock is taken but the engine's; nodes may
- * be NULL. Whoever asks for the key of a moving node waits. */
+/* Between true and false its name is removed, or not; `node` may be NULL. */
+void node_set_removing(struct node_table *table, struct node *node, bool removing);
+
+/* Between these two a rename or a removal is committed; nodes may be NULL. Whoever asks for the key
+ * of a moving node waits, and may hold the lock of a file that is not loaded meanwhile: so no such
+ * lock is taken in between. */
 void node_move_begin(struct node_table *table, struct node *first, struct node *second);
 void node_move_end(struct node_table *table, struct node *first, struct node *second);
 
@@ -129,6 +136,9 @@ struct path_place node_place(const struct node *directory);
 /* The key of a file or the prefix of a directory. Waits while it is moving. ENOENT: it has no name
  * any more. `moves` (may be NULL) is set to the table's count for node_moved. */
 int node_key(struct node_table *table, const struct node *node, struct key *key, uint64_t *moves);
+
+/* The size of its key as it is now, without waiting for anything. */
+size_t node_key_size(struct node_table *table, const struct node *node);
 
 /* Whether any rename happened or began since `moves`. */
 bool node_moved(struct node_table *table, uint64_t moves);

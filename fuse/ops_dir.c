@@ -1,8 +1,9 @@
 /* Requests about open directories.
  *
  * A listing walks the store once, as far as the kernel asks; between two requests it holds nothing
- * of the store. An offset is the number of the name that was shown last (cookies.h). Files that are
- * not committed yet are listed too, first; the walk skips them.
+ * of the store. An offset is the number of the name that was shown last (cookies.h), and stands for
+ * that name's place in the order of keys, wherever the listing goes on from there. Files that are
+ * not committed yet are shown at their place too.
  */
 #include "handle.h"
 
@@ -10,15 +11,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Offsets: 0 the beginning, 1 and 2 behind "." and "..", then 3 + the number of a name. Those of
- * names that were shown before the walk began have this bit. */
-#define OFFSET_NEW (1ll << 40)
+/* Offsets: 0 the beginning, 1 and 2 behind "." and "..", then 3 + the number of a name. */
 enum { OFFSET_NAMES = 3 };
 
-/* Names one after the other, each ended by a zero. */
-struct names {
-    char *bytes;
-    size_t size, capacity;
+/* A file that was not committed when the listing began. */
+struct new_name {
+    char name[PATH_NAME_MAX + 1];
+    size_t name_size;
+    struct key key;
 };
 
 struct directory {
@@ -27,38 +27,14 @@ struct directory {
     struct node *node;
     struct cookies *cookies; /* the node's */
     off_t offset;            /* where the listing stands */
-    struct names new;        /* not committed when the listing began */
-    size_t new_at;           /* the next of them to show */
+    struct new_name **new;   /* in the order of their keys */
+    size_t new_count, new_at;
     struct walk walk;
     bool walking;
-    struct walk_entry entry; /* the next one, when `pending`: it did not fit */
-    bool pending;
+    struct walk_entry entry; /* the next one of the walk, when `pending` */
+    bool pending, walked;    /* `walked`: there is no next one */
+    bool looked_now;         /* it was read by this request */
 };
-
-static bool names_add(struct names *names, const char *name, size_t size)
-{
-    if (names->size + size + 1 > names->capacity) {
-        size_t capacity = 2 * names->capacity + size + 256;
-        char *bytes = realloc(names->bytes, capacity);
-        if (!bytes)
-            return false;
-        names->bytes = bytes;
-        names->capacity = capacity;
-    }
-    memcpy(names->bytes + names->size, name, size);
-    names->bytes[names->size + size] = 0;
-    names->size += size + 1;
-    return true;
-}
-
-/* Where a name lies, or the size if it is not there. */
-static size_t names_find(const struct names *names, const char *name)
-{
-    size_t at = 0;
-    while (at < names->size && strcmp(names->bytes + at, name) != 0)
-        at += strlen(names->bytes + at) + 1;
-    return at;
-}
 
 /* --- Opening -----------------------------------------------------------------------------------
  */
@@ -72,8 +48,14 @@ static void stop(struct directory *directory)
 {
     if (directory->walking)
         walk_close(&directory->walk);
-    directory->walking = directory->pending = false;
-    directory->new.size = directory->new_at = 0;
+    directory->walking = directory->pending = directory->walked = false;
+    for (size_t i = 0; i < directory->new_count; i++) {
+        key_free(&directory->new[i]->key);
+        free(directory->new[i]);
+    }
+    free(directory->new);
+    directory->new = NULL;
+    directory->new_count = directory->new_at = 0;
 }
 
 static void directory_close(struct fs *fs, struct opened *opened)
@@ -81,7 +63,6 @@ static void directory_close(struct fs *fs, struct opened *opened)
     struct directory *directory = (struct directory *)opened;
     opened_remove(fs, opened);
     stop(directory);
-    free(directory->new.bytes);
     key_free(&directory->entry.key);
     node_unref(&fs->nodes, directory->node);
     pthread_mutex_destroy(&directory->lock);
@@ -129,18 +110,88 @@ void op_fsyncdir(fuse_req_t request, fuse_ino_t id, int data_only, struct fuse_f
     fuse_reply_err(request, error);
 }
 
-/* Files in the directory that the store does not know yet. */
-static bool find_new(struct fs *fs, struct directory *directory)
+static int compare_keys(const struct key *one, const struct key *other)
 {
+    size_t size = one->size < other->size ? one->size : other->size;
+    int order = memcmp(one->bytes, other->bytes, size);
+    return order ? order : (one->size > other->size) - (one->size < other->size);
+}
+
+static int compare_new(const void *one, const void *other)
+{
+    return compare_keys(&(*(struct new_name *const *)one)->key,
+                        &(*(struct new_name *const *)other)->key);
+}
+
+static bool add_new(struct directory *directory, const struct node *node, size_t *capacity)
+{
+    if (directory->new_count == *capacity) {
+        *capacity = 2 * *capacity + 8;
+        struct new_name **names = realloc(directory->new, *capacity * sizeof *names);
+        if (!names)
+            return false;
+        directory->new = names;
+    }
+    struct new_name *new = calloc(1, sizeof *new);
+    if (!new)
+        return false;
+    new->name_size = node->name_size;
+    memcpy(new->name, node->name, node->name_size);
+    directory->new[directory->new_count++] = new;
+    return true;
+}
+
+/* The names of files in the directory that the store does not know yet. */
+static bool find_new_names(struct fs *fs, struct directory *directory)
+{
+    size_t capacity = 0;
     bool done = true;
     pthread_mutex_lock(&fs->nodes.lock);
     for (struct file *file = fs->files; file && done; file = file->next) {
         const struct node *node = file->node;
         if (node->parent == directory->node && !node->unlinked && atomic_load(&file->created))
-            done = names_add(&directory->new, node->name, node->name_size);
+            done = add_new(directory, node, &capacity);
     }
     pthread_mutex_unlock(&fs->nodes.lock);
     return done;
+}
+
+static int find_new(struct fs *fs, struct directory *directory, const struct key *prefix)
+{
+    if (!find_new_names(fs, directory))
+        return ENOMEM;
+    for (size_t i = 0; i < directory->new_count; i++) {
+        struct new_name *new = directory->new[i];
+        uint8_t bytes[PATH_NAME_MAX];
+        size_t size = 0;
+        enum path_kind kind =
+            path_decode(node_place(directory->node), new->name, new->name_size, bytes, &size);
+        if (!key_reserve(&new->key, prefix->size + size))
+            return ENOMEM;
+        memcpy(new->key.bytes, prefix->bytes, prefix->size);
+        memcpy(new->key.bytes + prefix->size, bytes, size);
+        new->key.size = kind == PATH_VALUE ? prefix->size - 1 : prefix->size + size;
+    }
+    if (directory->new_count > 1)
+        qsort(directory->new, directory->new_count, sizeof *directory->new, compare_new);
+    return 0;
+}
+
+/* Goes behind the name that an offset stands for. */
+static int go_on(struct directory *directory, off_t offset)
+{
+    char name[PATH_NAME_MAX + 1];
+    size_t name_size;
+    bool is_directory;
+    uint32_t number = (uint32_t)(offset - OFFSET_NAMES);
+    if (offset < OFFSET_NAMES ||
+        !cookies_name(directory->cookies, number, name, &name_size, &is_directory))
+        return 0;
+    int error = walk_seek(&directory->walk, name, name_size, is_directory);
+    while (!error && directory->new_at < directory->new_count &&
+           compare_keys(&directory->new[directory->new_at]->key, &directory->walk.position) < 0)
+        directory->new_at++;
+    return error;
 }
 
 /* Begins the listing, at the beginning or wherever another handle came to. */
@@ -148,9 +199,6 @@ static int start(struct fs *fs, struct directory *directory, off_t offset)
 {
     struct node *node = directory->node;
     struct key prefix = {0};
-    char name[PATH_NAME_MAX + 1];
-    size_t name_size;
-    bool is_directory;
     stop(directory);
     directory->offset = offset;
     if (node->kind == NODE_CONTROL)
@@ -162,19 +210,10 @@ static int start(struct fs *fs, struct directory *directory, off_t offset)
     } else if (error == ENOENT) { /* removed while somebody stands in it: empty */
         error = 0;
     }
+    if (!error && directory->walking)
+        error = find_new(fs, directory, &prefix);
     key_free(&prefix);
-    if (!error && !find_new(fs, directory))
-        error = ENOMEM;
-    uint32_t number = (uint32_t)((offset & ~OFFSET_NEW) - OFFSET_NAMES);
-    if (error || offset < OFFSET_NAMES || !directory->walking ||
-        !cookies_name(directory->cookies, number, name, &name_size, &is_directory))
-        return error;
-    directory->new_at = directory->new.size;
-    if (!(offset & OFFSET_NEW))
-        return walk_seek(&directory->walk, name, name_size, is_directory);
-    size_t at = names_find(&directory->new, name);
-    directory->new_at = at < directory->new.size ? at + name_size + 1 : at;
-    return 0;
+    return error || !directory->walking ? error : go_on(directory, offset);
 }
 
 /* --- Listing -----------------------------------------------------------------------------------
@@ -211,15 +250,15 @@ static void put(struct listing *listing, const char *name, const struct fuse_ent
     listing->directory->offset = offset;
 }
 
-/* Adds a node, whose reference is given up. `bits` are added to the offset. */
+/* Adds a node, whose reference is given up. */
 static int put_node(struct listing *listing, const char *name, size_t name_size, struct node *node,
-                    const struct fuse_entry_param *entry, off_t bits)
+                    const struct fuse_entry_param *entry)
 {
     uint32_t number;
     int error = 0;
     if (cookies_number(listing->directory->cookies, name, name_size, node->kind == NODE_DIRECTORY,
                        &number))
-        put(listing, name, entry, (off_t)number + OFFSET_NAMES + bits);
+        put(listing, name, entry, (off_t)number + OFFSET_NAMES);
     else
         error = ENOMEM;
     if (!error && !listing->full && listing->plus)
@@ -242,21 +281,19 @@ static int put_dots(struct listing *listing)
 }
 
 /* A file that was not committed when the listing began. */
-static int put_new(struct listing *listing)
+static int put_new(struct listing *listing, const struct new_name *new)
 {
     struct fs *fs = listing->fs;
     struct directory *directory = listing->directory;
-    const char *name = directory->new.bytes + directory->new_at;
-    size_t name_size = strlen(name);
     struct fuse_entry_param entry;
-    struct node *node = node_by_name(&fs->nodes, directory->node, name, name_size);
+    struct node *node = node_by_name(&fs->nodes, directory->node, new->name, new->name_size);
     int error = node ? entry_fill(fs, node, &entry) : ENOENT;
     if (!error)
-        error = put_node(listing, name, name_size, node, &entry, OFFSET_NEW);
+        error = put_node(listing, new->name, new->name_size, node, &entry);
     else
         node_unref(&fs->nodes, node);
     if (!listing->full)
-        directory->new_at += name_size + 1;
+        directory->new_at++;
     return error == ENOENT ? 0 : error; /* gone meanwhile: left out */
 }
 
@@ -281,28 +318,50 @@ static int put_walked(struct listing *listing, const struct walk_entry *found)
     }
     file_release(fs, file);
     if (!error)
-        return put_node(listing, found->name, found->name_size, node, &entry, 0);
+        return put_node(listing, found->name, found->name_size, node, &entry);
     node_unref(&fs->nodes, node);
     return error == ENOENT ? 0 : error; /* gone meanwhile: left out */
 }
 
-/* The next name of the walk. */
+/* Sees to it that the next name of the walk is at hand, if there is one. */
+static int look_ahead(struct listing *listing)
+{
+    struct directory *directory = listing->directory;
+    if (directory->pending || directory->walked)
+        return 0;
+    if (!directory->walk.open)
+        listing->commits = atomic_load(&listing->fs->store.commits);
+    int error = walk_next(&directory->walk, &directory->entry);
+    directory->pending = !error;
+    directory->looked_now = true;
+    directory->walked = error == ENOENT;
+    return error == ENOENT ? 0 : error;
+}
+
+/* The next name: of the walk or a new one, whichever comes first. */
 static int put_next(struct listing *listing)
 {
     struct directory *directory = listing->directory;
-    if (directory->pending) {
-        listing->commits = ~0ull; /* it was read by an earlier request */
-    } else {
-        if (!directory->walk.open)
-            listing->commits = atomic_load(&listing->fs->store.commits);
-        int error = walk_next(&directory->walk, &directory->entry);
-        listing->ended = error == ENOENT;
-        if (error)
-            return error == ENOENT ? 0 : error;
-        if (names_find(&directory->new, directory->entry.name) < directory->new.size)
-            return 0;
+    int error = look_ahead(listing);
+    if (error)
+        return error;
+    const struct new_name *new =
+        directory->new_at < directory->new_count ? directory->new[directory->new_at] : NULL;
+    listing->ended = !directory->pending && !new;
+    if (listing->ended)
+        return 0;
+    int order = !new                  ? 1
+                : !directory->pending ? -1
+                                      : compare_keys(&new->key, &directory->entry.key);
+    if (order < 0)
+        return put_new(listing, new);
+    if (order == 0 && !directory->entry.directory) { /* committed meanwhile */
+        directory->new_at++;
+        return 0;
     }
-    int error = put_walked(listing, &directory->entry);
+    if (!directory->looked_now)
+        listing->commits = ~0ull; /* it was read by an earlier request */
+    error = put_walked(listing, &directory->entry);
     directory->pending = listing->full;
     return error;
 }
@@ -331,8 +390,6 @@ static int put_one(struct listing *listing)
         return put_dots(listing);
     if (directory->node->kind == NODE_CONTROL)
         return put_control(listing);
-    if (directory->new_at < directory->new.size)
-        return put_new(listing);
     listing->ended = !directory->walking;
     return listing->ended ? 0 : put_next(listing);
 }
@@ -360,6 +417,7 @@ static void list(fuse_req_t request, size_t size, off_t offset, struct fuse_file
         error = put_one(&listing);
     if (directory->walking)
         walk_pause(&directory->walk);
+    directory->looked_now = false;
     pthread_mutex_unlock(&directory->lock);
     if (error && listing.used == 0)
         fuse_reply_err(request, error);

@@ -129,7 +129,9 @@ void op_open(fuse_req_t request, fuse_ino_t id, struct fuse_file_info *info)
     int error = was_lost(fs, node) ? EIO : 0;
     if (!error && fs->store.read_only && (info->flags & O_ACCMODE) != O_RDONLY)
         error = EROFS;
-    struct file *file = error ? NULL : file_obtain(fs, node);
+    struct file *file = NULL;
+    if (!error)
+        error = file_open(fs, node, &file);
     struct handle *handle = file ? handle_new(fs, file, info->flags) : NULL;
     if (!error && !handle) {
         file_release(fs, file);
@@ -192,7 +194,7 @@ void op_create(fuse_req_t request, fuse_ino_t parent_id, const char *name, mode_
             node_unref(&fs->nodes, node);
             return;
         }
-        node_forget(&fs->nodes, node->id, 1);
+        file_forget(fs, node->id, 1);
     }
     if (handle)
         handle_free(fs, handle);

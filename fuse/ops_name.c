@@ -56,7 +56,7 @@ static void reply_entry(fuse_req_t request, struct fs *fs, struct node *node)
     } else {
         node_looked_up(&fs->nodes, node);
         if (fuse_reply_entry(request, &entry) != 0) /* interrupted: the kernel does not know it */
-            node_forget(&fs->nodes, node->id, 1);
+            file_forget(fs, node->id, 1);
     }
     node_unref(&fs->nodes, node);
 }
@@ -120,38 +120,57 @@ static struct node *uncommitted(struct fs *fs, struct node *parent, const char *
     return new ? node : NULL;
 }
 
-static void lookup_stored(fuse_req_t request, struct fs *fs, struct node *parent, const char *name)
+/* Finds a name in the store and what is to be told of it. `*node` NULL: it is not there; else with
+ * a reference. */
+static int find_stored(struct fs *fs, struct node *parent, const char *name, struct node **node,
+                       struct fuse_entry_param *reply)
 {
     struct tree_name found;
     unsigned long long commits = atomic_load(&fs->store.commits);
     int error = tree_find(fs, parent, name, strlen(name), &found);
     const struct walk_entry *entry = &found.entry;
-    struct node *node = NULL;
+    *node = NULL;
     if (!error && found.exists) {
-        node = node_obtain(&fs->nodes, parent, name, strlen(name),
-                           entry->directory ? NODE_DIRECTORY : NODE_FILE, entry->path_kind,
-                           entry->bytes_size, &entry->key);
-        error = node ? 0 : ENOMEM;
+        *node = node_obtain(&fs->nodes, parent, name, strlen(name),
+                            entry->directory ? NODE_DIRECTORY : NODE_FILE, entry->path_kind,
+                            entry->bytes_size, &entry->key);
+        error = *node ? 0 : ENOMEM;
     }
-    struct file *file = node ? file_of(fs, node) : NULL;
-    if (error && error != EINVAL) {
-        reply_error(request, error);
-    } else if (!node) {
-        reply_missing(request);
-    } else if (file || atomic_load(&fs->store.commits) != commits) {
-        reply_entry(request, fs, node);
-    } else {
+    struct file *file = *node ? file_of(fs, *node) : NULL;
+    if (*node && (file || atomic_load(&fs->store.commits) != commits)) {
+        error = entry_fill(fs, *node, reply);
+    } else if (*node) {
         struct info info;
-        struct fuse_entry_param reply;
-        tree_info_found(fs, node, entry, &info);
-        entry_from_info(fs, node, &info, &reply);
-        node_looked_up(&fs->nodes, node);
-        if (fuse_reply_entry(request, &reply) != 0)
-            node_forget(&fs->nodes, node->id, 1);
-        node_unref(&fs->nodes, node);
+        tree_info_found(fs, *node, entry, &info);
+        entry_from_info(fs, *node, &info, reply);
     }
     file_release(fs, file);
     key_free(&found.entry.key);
+    if (error) {
+        node_unref(&fs->nodes, *node);
+        *node = NULL;
+    }
+    return error == EINVAL ? 0 : error;
+}
+
+static void lookup_stored(fuse_req_t request, struct fs *fs, struct node *parent, const char *name)
+{
+    struct fuse_entry_param reply;
+    struct node *node;
+    int error, tries = 100;
+    do /* a node that was found and is gone by now was replaced */
+        error = find_stored(fs, parent, name, &node, &reply);
+    while (error == ENOENT && --tries > 0);
+    if (error) {
+        reply_error(request, error);
+    } else if (!node) {
+        reply_missing(request);
+    } else {
+        node_looked_up(&fs->nodes, node);
+        if (fuse_reply_entry(request, &reply) != 0)
+            file_forget(fs, node->id, 1);
+        node_unref(&fs->nodes, node);
+    }
 }
 
 void op_lookup(fuse_req_t request, fuse_ino_t parent_id, const char *name)
@@ -187,14 +206,14 @@ void op_lookup(fuse_req_t request, fuse_ino_t parent_id, const char *name)
 
 void op_forget(fuse_req_t request, fuse_ino_t id, uint64_t count)
 {
-    node_forget(&request_fs(request)->nodes, id, count);
+    file_forget(request_fs(request), id, count);
     fuse_reply_none(request);
 }
 
 void op_forget_multi(fuse_req_t request, size_t count, struct fuse_forget_data *forgets)
 {
     for (size_t i = 0; i < count; i++)
-        node_forget(&request_fs(request)->nodes, forgets[i].ino, forgets[i].nlookup);
+        file_forget(request_fs(request), forgets[i].ino, forgets[i].nlookup);
     fuse_reply_none(request);
 }
 

@@ -31,13 +31,19 @@ static int side_find(struct fs *fs, struct side *side)
     return error;
 }
 
-static int side_open(struct fs *fs, struct side *side, struct node *parent, const char *name)
+/* `removing`: it may be replaced. */
+static int side_open(struct fs *fs, struct side *side, struct node *parent, const char *name,
+                     bool removing)
 {
     memset(side, 0, sizeof *side);
     side->parent = parent;
     side->name = name;
     side->node = node_by_name(&fs->nodes, parent, name, strlen(name));
-    side->file = side->node ? file_of(fs, side->node) : NULL;
+    if (removing)
+        node_set_removing(&fs->nodes, side->node, true);
+    side->file = !side->node ? NULL
+                 : removing  ? file_before_removal(fs, side->node)
+                             : file_of(fs, side->node);
     return side_find(fs, side);
 }
 
@@ -184,13 +190,13 @@ static int apply(struct fs *fs, struct side *from, struct side *to, bool exchang
         error = commit(fs, from, to, exchange);
         if (!error)
             settle_nodes(fs, from, to, name, exchange);
+        if (!error && !exchange && to->file)
+            file_die(fs, to->file, &info.attr,
+                     (int64_t)info.mtime.tv_sec * 1000000 + info.mtime.tv_nsec / 1000);
         node_move_end(&fs->nodes, from->node, to->node);
     }
     if (error || exchange || !from->node)
         free(name);
-    if (!error && !exchange && to->file)
-        file_die(fs, to->file, &info.attr,
-                 (int64_t)info.mtime.tv_sec * 1000000 + info.mtime.tv_nsec / 1000);
     return error;
 }
 
@@ -216,10 +222,10 @@ int change_rename(struct fs *fs, struct node *parent, const char *name, struct n
     if (parent == new_parent && strcmp(name, new_name) == 0)
         return 0;
     store_write(&fs->store);
-    int error = side_open(fs, &from, parent, name);
+    int error = side_open(fs, &from, parent, name, false);
     if (error == EINVAL)
         error = ENOENT;
-    int target = side_open(fs, &to, new_parent, new_name);
+    int target = side_open(fs, &to, new_parent, new_name, true);
     if (target == EINVAL)
         target = report_refusal(EINVAL,
                                 "the name \"%s\" cannot be used here: write %%25 for a %%, and see "
@@ -230,6 +236,7 @@ int change_rename(struct fs *fs, struct node *parent, const char *name, struct n
     if (!error)
         error = rename_locked(fs, &from, &to, flags);
     side_close(fs, &from);
+    node_set_removing(&fs->nodes, to.node, false);
     side_close(fs, &to);
     store_write_end(&fs->store);
     return error;

@@ -264,6 +264,8 @@ int tree_info(struct fs *fs, struct node *node, struct info *info)
         if (error == ENOENT) { /* not committed yet, or removed and still open */
             memset(&entry.entry, 0, sizeof entry.entry);
             entry.has_attr = false;
+            if (!file) /* removed just now: what it was may have been kept */
+                file = file_of(fs, node);
         }
         if (!error || error == ENOENT)
             tree_info_found(fs, node, &entry, info);
