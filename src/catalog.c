@@ -73,7 +73,9 @@ static int table_apply(struct ekv_sectors *sectors, uint8_t kind, const uint8_t 
                        uint32_t size, uint32_t *used)
 {
     const struct ekv_format *format = &sectors->format;
-    uint32_t entry_size = kind == EKV_ITEM_LOG ? 2 : 1;
+    static const enum ekv_sector_state states[] = {EKV_SECTOR_LOG, EKV_SECTOR_FREE,
+                                                   EKV_SECTOR_RETIRED, EKV_SECTOR_LIMBO};
+    uint32_t entry_size = ekv_item_entry_size(kind);
     if (size < EKV_ITEM_TABLE_HEAD_SIZE || (size - EKV_ITEM_TABLE_HEAD_SIZE) / entry_size < item[3])
         return EKV_CORRUPT;
     uint32_t sector = (uint32_t)ekv_load(item, 3);
@@ -83,14 +85,18 @@ static int table_apply(struct ekv_sectors *sectors, uint8_t kind, const uint8_t 
         sector += entry[0];
         if (sector < format->ring_count || sector >= format->geometry.sector_count)
             return EKV_CORRUPT;
-        ekv_sector_set(sectors, sector,
-                       kind == EKV_ITEM_LOG       ? EKV_SECTOR_LOG
-                       : kind == EKV_ITEM_RETIRED ? EKV_SECTOR_RETIRED
-                                                  : EKV_SECTOR_FREE);
-        if (kind == EKV_ITEM_LOG)
+        ekv_sector_set(sectors, sector, states[kind - EKV_ITEM_LOG]);
+        if (entry_size == 2)
             sectors->lives[sector] = entry[1];
     }
     return EKV_OK;
+}
+
+static void retain_apply(struct ekv_catalog *catalog, uint32_t retain)
+{
+    bool seconds = retain > EKV_RETAIN_SECONDS_MAX;
+    catalog->retain_count = seconds ? 0 : retain;
+    catalog->retain_seconds = seconds ? retain & EKV_RETAIN_SECONDS_MAX : 0;
 }
 
 int ekv_catalog_apply(struct ekv_catalog *catalog, struct ekv_sectors *sectors, const uint8_t *at,
@@ -101,7 +107,7 @@ int ekv_catalog_apply(struct ekv_catalog *catalog, struct ekv_sectors *sectors, 
         uint32_t used = 0, left = --size;
         int error = EKV_CORRUPT;
         if (kind == EKV_ITEM_STORE && left >= EKV_ITEM_STORE_SIZE) {
-            catalog->retain_count = ekv_load32(at);
+            retain_apply(catalog, ekv_load32(at));
             memcpy(catalog->label, at + 4, 31);
             used = EKV_ITEM_STORE_SIZE;
             error = EKV_OK;
@@ -114,7 +120,7 @@ int ekv_catalog_apply(struct ekv_catalog *catalog, struct ekv_sectors *sectors, 
         } else if (kind == EKV_ITEM_ORDER && left >= 1 && (left - 1) / 4 >= at[0]) {
             error = order_apply(catalog, at + 1, at[0]);
             used = 1u + 4u * at[0];
-        } else if (kind >= EKV_ITEM_LOG && kind <= EKV_ITEM_RETIRED) {
+        } else if (kind >= EKV_ITEM_LOG && kind <= EKV_ITEM_RESTING) {
             error = table_apply(sectors, kind, at, left, &used);
         }
         if (error)

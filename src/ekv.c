@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "replay.h"
+#include "retain.h"
 #include "value.h"
 #include "work.h"
 
@@ -196,6 +197,12 @@ static int erase_ring(struct ekv *db)
     return EKV_OK;
 }
 
+static bool is_retention(uint32_t count, uint32_t seconds)
+{
+    return count <= EKV_RETAIN_MAX && seconds <= EKV_RETAIN_SECONDS_MAX &&
+           (count == 0 || seconds == 0);
+}
+
 int ekv_format(const struct ekv_flash *flash, const struct ekv_format_options *options,
                void *memory, size_t memory_size)
 {
@@ -209,7 +216,10 @@ int ekv_format(const struct ekv_flash *flash, const struct ekv_format_options *o
             return EKV_INVALID;
         memcpy(db->catalog.label, options->label, size);
     }
+    if (!is_retention(options->retain_count, options->retain_seconds))
+        return EKV_INVALID;
     db->catalog.retain_count = options->retain_count;
+    db->catalog.retain_seconds = options->retain_seconds;
     error = erase_ring(db);
     if (options->blank)
         db->sectors.virgin = db->sectors.format.ring_count;
@@ -249,6 +259,18 @@ static bool same_geometry(const struct ekv_geometry *a, const struct ekv_geometr
            a->write_unit == b->write_unit;
 }
 
+/* Sectors that rested in the sessions before go on resting, or are free if no span is retained. */
+static void retain_span(struct ekv *db, const struct ekv_mount_options *options)
+{
+    uint32_t seconds = options->retain_seconds;
+    if (seconds == 0 && options->retain_count == 0)
+        seconds = db->catalog.retain_seconds;
+    if (db->now)
+        db->retain_span = (int64_t)seconds * 1000000;
+    db->manifest.resting = db->retain_span > 0;
+    ekv_publish_limbo(db);
+}
+
 int ekv_mount(struct ekv **db, const struct ekv_flash *flash,
               const struct ekv_mount_options *options, void *memory, size_t memory_size)
 {
@@ -263,9 +285,14 @@ int ekv_mount(struct ekv **db, const struct ekv_flash *flash,
     if (!same_geometry(&flash->geometry, &stamp.geometry))
         return EKV_GEOMETRY;
     options = options ? options : &none;
+    if (!is_retention(options->retain_count, options->retain_seconds) ||
+        (options->retain_seconds > 0 && !options->now))
+        return EKV_INVALID;
     error = lay_out(&self, flash, stamp.store_id, options, memory, memory_size);
-    if (!error)
-        error = ekv_replay(self);
+    if (error)
+        return error;
+    self->retain_count = options->retain_seconds > 0 ? 1 : options->retain_count;
+    error = ekv_replay(self);
     if (error)
         return error;
     self->sectors.cursor = self->log.sector + 1; /* where the last session went on */
@@ -274,8 +301,7 @@ int ekv_mount(struct ekv **db, const struct ekv_flash *flash,
     self->lock_context = self->sectors.lock_context = options->lock_context;
     self->now = options->now;
     self->now_context = options->now_context;
-    if (options->retain_count)
-        self->catalog.retain_count = options->retain_count;
+    retain_span(self, options);
     if (self->last_version == 0)
         self->last_version = ekv_log_position(&self->log) - 1;
     *db = self;
@@ -357,9 +383,23 @@ static int commit(struct ekv *db, uint32_t address, const struct ekv_found *old)
     return EKV_OK;
 }
 
-static int put(struct ekv *db, struct ekv_key key, const void *value, size_t size)
+/* EKV_CONFLICT unless `expected` (NULL: any) is the version that the key has, 0 for none. */
+static int expect(struct ekv *db, const struct ekv_found *old, const uint64_t *expected)
+{
+    uint64_t version = 0;
+    int error = EKV_OK;
+    if (!expected)
+        return EKV_OK;
+    if (old && ekv_record_kind(&old->record) != EKV_RECORD_DELETE)
+        error = ekv_record_version(&db->log, &old->record, old->sequence, &version);
+    return error || version == *expected ? error : EKV_CONFLICT;
+}
+
+static int put(struct ekv *db, struct ekv_key key, const uint64_t *expected, const void *value,
+               size_t size)
 {
     struct ekv_found old;
+    struct ekv_write write;
     uint32_t address;
     uint64_t log_size = ekv_value_log_size(db, key, size);
     int error = ekv_write_begin(db, log_size, log_size, 1);
@@ -368,40 +408,56 @@ static int put(struct ekv *db, struct ekv_key key, const void *value, size_t siz
     int found = ekv_lookup(db, key, EKV_VERSION_MAX, &old);
     if (found < 0)
         return found;
-    struct ekv_write write = ekv_write_new(db, key, true);
-    error = ekv_value_append(db, key, &write, value, size, &address);
+    const struct ekv_found *replaced = found == EKV_OK ? &old : NULL;
+    error = expect(db, replaced, expected);
     if (!error)
-        error = commit(db, address, found == EKV_OK ? &old : NULL);
+        error = ekv_write_new(db, key, true, replaced, &write);
+    if (!error)
+        error = ekv_value_append(db, key, &write, value, size, &address);
+    if (!error)
+        error = commit(db, address, replaced);
     if (!error)
         ekv_write_end(db);
     return error;
 }
 
-int ekv_put(struct ekv *db, struct ekv_key key, const void *value, size_t size)
+static int locked_put(struct ekv *db, struct ekv_key key, const uint64_t *expected,
+                      const void *value, size_t size)
 {
     if (key.size > ekv_format_key_size_max(ekv_format_of(db)))
         return EKV_TOO_LARGE;
     if (size >= ekv_flash_size(&db->sectors.flash))
         return EKV_FULL;
     ekv_lock_write(db);
-    int error = put(db, key, value, size);
+    int error = put(db, key, expected, value, size);
     ekv_unlock_write(db);
     return error;
+}
+
+int ekv_put(struct ekv *db, struct ekv_key key, const void *value, size_t size)
+{
+    return locked_put(db, key, NULL, value, size);
+}
+
+int ekv_put_if(struct ekv *db, struct ekv_key key, uint64_t version, const void *value, size_t size)
+{
+    return locked_put(db, key, &version, value, size);
 }
 
 static int delete (struct ekv *db, struct ekv_key key)
 {
     struct ekv_found old;
+    struct ekv_write write;
     uint32_t address;
     int error = ekv_lookup_live(db, key, EKV_VERSION_MAX, &old);
     if (!error)
         error = ekv_write_begin(db, ekv_value_log_size(db, key, 0), 0, 1);
     if (!error) /* gc may have moved it */
         error = ekv_lookup_live(db, key, EKV_VERSION_MAX, &old);
-    if (error)
-        return error;
-    struct ekv_write write = ekv_write_new(db, key, true);
-    error = ekv_record_append(db, EKV_RECORD_DELETE, key, &write, NULL, 0, &address);
+    if (!error)
+        error = ekv_write_new(db, key, true, &old, &write);
+    if (!error)
+        error = ekv_record_append(db, EKV_RECORD_DELETE, key, &write, NULL, 0, &address);
     if (!error)
         error = commit(db, address, &old);
     if (!error)

@@ -6,7 +6,7 @@
  *
  * Threads: one writer at a time beside any number of readers, if the caller mounts with locks; one
  * thread at a time otherwise. Functions that change the store or open, close or move a transaction
- * are the writer's; ekv_get, ekv_find, ekv_stat, ekv_read, snapshots and cursors are readers'.
+ * are the writer's; ekv_get, ekv_find, ekv_stat, snapshots, histories and cursors are readers'.
  *
  * Every comment ends with what can go wrong (`Errors:` beside EKV_IO and EKV_CORRUPT, which every
  * function that touches flash can return), what it costs (`Flash:`) and what a loss of power during
@@ -69,7 +69,10 @@ struct ekv_format_options {
     uint64_t store_id; /* seeds every checksum; two stores should not share one. 0 is allowed */
     const char *label; /* NULL, or up to 31 bytes of text */
     bool blank;        /* the whole chip reads 0xff since it was erased completely: skips erases */
-    uint32_t retain_count; /* versions of each key to keep at least; 0 and 1: the newest alone */
+    /* Older versions to keep, at most one of the two, both 0: none. Those that nothing keeps stay
+     * readable (ekv_history_*) until their sector is erased. */
+    uint32_t retain_count;   /* versions of each key, the current one included, at most 255 */
+    uint32_t retain_seconds; /* what was overwritten or deleted since; needs a clock */
 };
 
 struct ekv_mount_options {
@@ -79,11 +82,12 @@ struct ekv_mount_options {
     void *lock_context;
     int64_t (*now)(void *context); /* NULL, or microseconds since 1970, stored with each commit */
     void *now_context;
-    uint32_t retain_count; /* 0: as the format says */
+    uint32_t retain_count;   /* instead of what the format says, for this mount; both 0: that */
+    uint32_t retain_seconds; /* the same. Without `now` no span can be kept: see ekv_mount */
 };
 
 /* Writes an empty store over whatever the flash holds. `memory` as for a mount.
- * Errors: EKV_GEOMETRY, EKV_MEMORY, EKV_INVALID (label too long).
+ * Errors: EKV_GEOMETRY, EKV_MEMORY, EKV_INVALID (label too long, both kinds of retention).
  * Flash: one erase and about two programs for each manifest sector, and one log sector.
  * Power cut: no store, or an empty one. */
 EKV_MUST_CHECK int ekv_format(const struct ekv_flash *flash,
@@ -103,7 +107,10 @@ EKV_MUST_CHECK int ekv_probe(struct ekv_flash *flash);
 
 /* Mounts the store. `memory` (aligned for any type) must stay until the unmount, `flash` is copied.
  * Writes nothing: recovery after a power cut is decided here and carried out by the first write.
- * Errors: EKV_NO_STORE, EKV_VERSION, EKV_GEOMETRY, EKV_MEMORY, EKV_CORRUPT.
+ * A span to retain is kept while there is a clock that does not run backwards from one mount to the
+ * next; a format's span counts for nothing in a mount without a clock.
+ * Errors: EKV_NO_STORE, EKV_VERSION, EKV_GEOMETRY, EKV_MEMORY, EKV_CORRUPT, EKV_INVALID (both kinds
+ * of retention, more than 255 versions, or a span without a clock).
  * Flash: reads the manifest and the log since the last flush, never the whole device.
  * Power cut: nothing is written. */
 EKV_MUST_CHECK int ekv_mount(struct ekv **db, const struct ekv_flash *flash,
@@ -131,6 +138,12 @@ EKV_MUST_CHECK int ekv_work(struct ekv *db, bool *more);
  * collected sector. Power cut: the old value or the new one. */
 EKV_MUST_CHECK int ekv_put(struct ekv *db, struct ekv_key key, const void *value, size_t size);
 
+/* The same if the key still has the version that ekv_find gave, or is not there and `version` is 0.
+ * Errors: as ekv_put; EKV_CONFLICT: the key has another version (nothing changed). Flash and power
+ * cut: as ekv_put. */
+EKV_MUST_CHECK int ekv_put_if(struct ekv *db, struct ekv_key key, uint64_t version,
+                              const void *value, size_t size);
+
 /* Deletes a key; EKV_NOT_FOUND (and nothing written) if it is not there. Works on a full store.
  * Flash and power cut: as ekv_put. */
 EKV_MUST_CHECK int ekv_delete(struct ekv *db, struct ekv_key key);
@@ -152,7 +165,7 @@ struct ekv_snapshot {
     struct ekv *db;
     struct ekv_snapshot *next;
     uint64_t version;
-    uint8_t generation;
+    uint32_t generation;
     bool walking; /* a cursor's: it stands on a record, wherever gc has moved the key meanwhile */
 };
 
@@ -209,6 +222,14 @@ EKV_MUST_CHECK int ekv_txn_find(struct ekv_txn *txn, struct ekv_key key, struct 
  * Flash: a lookup. */
 EKV_MUST_CHECK int ekv_txn_check(struct ekv_txn *txn, struct ekv_key key);
 
+/* Walks over the keys that it wrote and that another commit changed since the begin: those for
+ * which ekv_txn_commit answers EKV_CONFLICT. `place` is 0 before the first call. Copies up to
+ * `capacity` bytes of the next such key and sets its size and space. Errors: EKV_NOT_FOUND (no
+ * more), EKV_TOO_LARGE (the key is longer; its begin is there). Flash: a lookup for each key it
+ * wrote. */
+EKV_MUST_CHECK int ekv_txn_conflict(struct ekv_txn *txn, uint32_t *place, void *buffer,
+                                    size_t capacity, size_t *size, uint8_t *space);
+
 /* Commits all writes atomically and ends the transaction. EKV_CONFLICT: a key it wrote was changed
  * by another commit since the begin; nothing changed and the transaction stays open, as it does
  * after EKV_FULL or EKV_PINNED. Flash: one program beside what the writes cost; if another commit
@@ -217,6 +238,34 @@ EKV_MUST_CHECK int ekv_txn_commit(struct ekv_txn *txn);
 
 /* Ends the transaction without a trace. Flash: nothing. */
 void ekv_txn_abort(struct ekv_txn *txn);
+
+/* --- History --------------------------------------------------------------------------------- */
+
+/* The versions of one key that flash still holds: what retention keeps (struct ekv_mount_options),
+ * and beyond that every one whose sector was not erased yet. The fields are ekv's. */
+struct ekv_history {
+    struct ekv *db;
+    struct ekv_key key; /* its bytes stay the caller's and must stay as they are */
+    uint64_t limit;     /* the next version is at most this */
+    uint32_t address;   /* record it stands on, 0 when on none */
+    uint32_t sequence;
+};
+
+/* Begins before the newest version that is at most `version` (UINT64_MAX: before the newest), so
+ * that the first ekv_history_next tells what the key was then. There is no close. Flash: nothing.
+ */
+void ekv_history_open(struct ekv_history *history, struct ekv *db, struct ekv_key key,
+                      uint64_t version);
+
+/* Moves to the next older version; `entry->removed` if the key was deleted by it. EKV_NOT_FOUND:
+ * flash holds no older one. What lies between two versions that it tells may have been erased.
+ * Flash: reads the head of every record on flash. */
+EKV_MUST_CHECK int ekv_history_next(struct ekv_history *history, struct ekv_entry *entry);
+
+/* Reads the value of the version it stands on, as ekv_get. EKV_NOT_FOUND: it stands on none, or a
+ * write has had its sector erased meanwhile. */
+EKV_MUST_CHECK int ekv_history_get(struct ekv_history *history, uint64_t offset, void *buffer,
+                                   size_t capacity, size_t *size);
 
 /* --- Cursors --------------------------------------------------------------------------------- */
 

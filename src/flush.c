@@ -20,17 +20,20 @@ uint32_t ekv_flush_sectors(const struct ekv *db)
     return bytes / room + 1;
 }
 
-/* True if the slot repeats the key of the one before it in a version that nobody sees. */
-static int is_hidden(struct ekv *db, const struct ekv_slot *slots, uint32_t index, bool *hidden)
+/* True if the slot repeats the key of the one before it in a version that nobody sees and that is
+ * not retained. `newest` is the record of the newest version of the key of the slots so far. */
+static int is_hidden(struct ekv *db, const struct ekv_slot *slots, uint32_t index,
+                     struct ekv_record *newest, bool *hidden)
 {
     uint8_t prefix[EKV_KEY_PREFIX];
     struct ekv_record record, newer;
     struct ekv_key key;
     uint64_t version, newer_version;
+    bool retained;
     int order;
     *hidden = false;
     if (index == 0 || slots[index].hash != slots[index - 1].hash)
-        return EKV_OK;
+        return ekv_record_read(&db->log, slots[index].address, newest);
     int error = ekv_record_read(&db->log, slots[index].address, &record);
     if (!error)
         error = ekv_record_read(&db->log, slots[index - 1].address, &newer);
@@ -38,22 +41,27 @@ static int is_hidden(struct ekv *db, const struct ekv_slot *slots, uint32_t inde
         error = ekv_record_key(&db->log, &record, prefix, &key);
     if (!error)
         error = ekv_record_compare(&db->log, &newer, key, &order);
+    if (!error && order != 0)
+        *newest = record;
     if (error || order != 0)
         return error;
-    error = ekv_log_version(&db->log, slots[index].address, &version);
+    error = ekv_is_retained(db, newest, &record, &retained);
+    if (!error)
+        error = ekv_log_version(&db->log, slots[index].address, &version);
     if (!error)
         error = ekv_log_version(&db->log, slots[index - 1].address, &newer_version);
-    *hidden = !error && !ekv_snapshot_between(db, version, newer_version);
+    *hidden = !error && !retained && !ekv_snapshot_between(db, version, newer_version);
     return error;
 }
 
 static int add_all(struct ekv *db, const struct ekv_memtable *table)
 {
+    struct ekv_record newest;
     for (uint32_t i = 0; i < table->count; i++) {
         struct ekv_record record;
         bool hidden;
         uint32_t address = table->slots[i].address;
-        int error = is_hidden(db, table->slots, i, &hidden);
+        int error = is_hidden(db, table->slots, i, &newest, &hidden);
         if (!error && hidden)
             continue;
         if (!error)

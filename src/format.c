@@ -145,8 +145,8 @@ int ekv_stamp_b_decode(const struct ekv_format *format, const uint8_t *bytes, ui
 void ekv_record_measure(const struct ekv_format *format, struct ekv_record_layout *layout)
 {
     layout->head_size = 1 + ekv_varint_size(layout->key_size) + ekv_varint_size(layout->value_size);
-    uint32_t content = ekv_record_time_offset(layout) +
-                       (layout->type & EKV_RECORD_TIMED ? EKV_RECORD_TIME_SIZE : 0);
+    uint32_t content = ekv_record_ordinal_offset(layout) +
+                       (ekv_type_is_counted(layout->type) ? EKV_RECORD_ORDINAL_SIZE : 0);
     layout->size = ekv_align(content + EKV_CRC_SIZE, format->alignment);
 }
 
@@ -165,7 +165,7 @@ int ekv_record_head_decode(const struct ekv_format *format, const uint8_t *bytes
     if (available < 3)
         return EKV_NOT_FOUND;
     uint8_t kind = bytes[0] & EKV_RECORD_KIND_MASK;
-    if (kind < EKV_RECORD_PUT || kind > EKV_RECORD_OPEN)
+    if (kind < EKV_RECORD_PUT || kind > (EKV_RECORD_HEAD | EKV_RECORD_COUNTED))
         return EKV_NOT_FOUND;
     layout->type = bytes[0];
     uint32_t first = ekv_varint_load(bytes + 1, available - 1, &layout->key_size);
@@ -197,9 +197,10 @@ uint32_t ekv_format_record_size_max(const struct ekv_format *format)
 
 uint32_t ekv_format_key_size_max(const struct ekv_format *format)
 {
-    /* Room for a head, version, time, and a value tree of one link. */
+    /* Room for a head, version, time, ordinal, and a value tree of one link. */
     uint32_t beside = 1 + ekv_varint_size(format->geometry.sector_size) + 1 + 1 + EKV_LINK_SIZE +
-                      EKV_RECORD_VERSION_SIZE + EKV_RECORD_TIME_SIZE + EKV_CRC_SIZE;
+                      EKV_RECORD_VERSION_SIZE + EKV_RECORD_TIME_SIZE + EKV_RECORD_ORDINAL_SIZE +
+                      EKV_CRC_SIZE;
     uint32_t size = ekv_format_record_size_max(format) - beside;
     return ekv_min(size, 65535);
 }

@@ -96,6 +96,7 @@ enum ekv_record_kind {
     EKV_RECORD_CLOSE = 7,  /* the store was unmounted here */
     EKV_RECORD_OPEN = 8,   /* ... and mounted again */
     EKV_RECORD_KIND_MASK = 0x0f,
+    EKV_RECORD_COUNTED = 0x08, /* flag of a put, delete or head: carries its ordinal */
     EKV_RECORD_ASIDE = 0x10,   /* flag: the key is in EKV_ASIDE */
     EKV_RECORD_COMMITS = 0x20, /* flag: a transaction of its own */
     EKV_RECORD_MOVED = 0x40,   /* flag: copied by gc, carries its version */
@@ -106,14 +107,15 @@ enum {
     EKV_RECORD_HEAD_MAX = 1 + 2 * EKV_VARINT_MAX,
     EKV_RECORD_VERSION_SIZE = 6,
     EKV_RECORD_TIME_SIZE = 7,
+    EKV_RECORD_ORDINAL_SIZE = 1,
     EKV_LINK_SIZE = 8, /* of a value tree: address 4, bytes below it 4 */
     EKV_PIECE_OFFSET_SIZE = 4,
     EKV_COMMIT_SIZE = 8, /* records 4, address of the first 4 */
     EKV_CLOSE_SIZE = 7,  /* where the index goes on 4, virgin mark 3 */
 };
 
-/* A record's layout: type, key size, value size, key, value, [version], [time], padding of zeroes,
- * crc. `size` is the whole, a multiple of the alignment. */
+/* A record's layout: type, key size, value size, key, value, [version], [time], [ordinal], padding
+ * of zeroes, crc. `size` is the whole, a multiple of the alignment. */
 struct ekv_record_layout {
     uint8_t type;
     uint32_t key_size;
@@ -121,6 +123,19 @@ struct ekv_record_layout {
     uint32_t head_size;
     uint32_t size;
 };
+
+/* What a type says beside its flags. EKV_RECORD_OPEN is the one kind with the bit of
+ * EKV_RECORD_COUNTED set by itself. */
+static inline uint8_t ekv_type_kind(uint8_t type)
+{
+    uint8_t kind = type & EKV_RECORD_KIND_MASK;
+    return kind > EKV_RECORD_OPEN ? (uint8_t)(kind - EKV_RECORD_COUNTED) : kind;
+}
+
+static inline bool ekv_type_is_counted(uint8_t type)
+{
+    return (type & EKV_RECORD_KIND_MASK) > EKV_RECORD_OPEN;
+}
 
 /* Fills head_size and size from the other three. */
 void ekv_record_measure(const struct ekv_format *format, struct ekv_record_layout *layout);
@@ -140,6 +155,12 @@ static inline uint32_t ekv_record_time_offset(const struct ekv_record_layout *la
 {
     return ekv_record_version_offset(layout) +
            (layout->type & EKV_RECORD_MOVED ? EKV_RECORD_VERSION_SIZE : 0);
+}
+
+static inline uint32_t ekv_record_ordinal_offset(const struct ekv_record_layout *layout)
+{
+    return ekv_record_time_offset(layout) +
+           (layout->type & EKV_RECORD_TIMED ? EKV_RECORD_TIME_SIZE : 0);
 }
 
 /* Room that every log sector keeps at its end for a close record and the open behind it. */

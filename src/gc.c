@@ -1,18 +1,22 @@
 /* Chooses victims and empties them.
  *
  * A record is live if looking its key up leads to it; a pending one if its transaction's table
- * holds it; a piece of a value if its owner's current tree does. Victims lie before the replay
- * position, so that no replay ever meets a collected sector. An emptied sector is not free before
- * the manifest says so (publish.h), and if snapshots still see what is in it, it stays in limbo.
+ * holds it; a piece of a value if its owner's current tree does. Retained records (retain.h) are
+ * moved as well, but not counted: with retention the oldest sectors are looked into first, record
+ * by record, since the live count does not tell what a collection gains. Victims lie before the
+ * replay position, so that no replay ever meets a collected sector. An emptied sector is not free
+ * before the manifest says so (publish.h), and if snapshots still see what is in it, it stays in
+ * limbo.
  */
 #include "gc.h"
 
 #include <assert.h>
 
 #include "merge.h"
+#include "retain.h"
 #include "value.h"
 
-enum { SNAPSHOT_LOOKS = 16, COLD_EVERY = 8, COLD_SPREAD = 64, WORTH_MAX = EKV_LIVE_MAX * 19 / 20 };
+enum { SNAPSHOT_LOOKS = 16, COLD_EVERY = 8, COLD_SPREAD = 64 };
 
 /* --- Moving records -------------------------------------------------------------------------- */
 
@@ -92,6 +96,10 @@ static int move_key(struct ekv *db, const struct ekv_found *found)
         error = is_needed(db, found);
         return error == EKV_OK ? move_current(db, found) : error == EKV_NOT_FOUND ? EKV_OK : error;
     }
+    bool retained;
+    error = ekv_retain_needs(db, found, &retained);
+    if (error || retained)
+        return error ? error : ekv_retain_move(db, found);
     return found->record.layout.type & EKV_RECORD_COMMITS ? EKV_OK : move_pending(db, found);
 }
 
@@ -118,7 +126,7 @@ static int move_pending_piece(struct ekv *db, const struct ekv_found *piece)
             if (!error)
                 error = ekv_log_sequence(&db->log, slots[i].address, &head.sequence);
             if (!error)
-                error = ekv_value_move_pending(db, &head, piece, &slots[i].address);
+                error = ekv_value_move_uncounted(db, &head, piece, 0, &slots[i].address);
             if (error == EKV_OK)
                 db->appending = NULL;
             if (error != EKV_NOT_FOUND)
@@ -159,19 +167,12 @@ static int move_by_prefix(struct ekv *db, const struct ekv_run *run, struct ekv_
     return error;
 }
 
-static int move_piece(struct ekv *db, const struct ekv_found *piece)
+/* The same, for every key that begins with what the piece names. */
+static int move_by_cut_owner(struct ekv *db, const struct ekv_found *piece)
 {
     uint8_t prefix[EKV_KEY_PREFIX];
     struct ekv_key key;
-    struct ekv_found head;
-    int error = ekv_lookup_same(db, &piece->record, &head);
-    if (!error)
-        error = move_from(db, &head, piece);
-    if (error == EKV_NOT_FOUND && db->txns)
-        error = move_pending_piece(db, piece);
-    if (error != EKV_NOT_FOUND || piece->record.layout.key_size < ekv_owner_size_max(db))
-        return error == EKV_NOT_FOUND ? EKV_OK : error;
-    error = ekv_record_key(&db->log, &piece->record, prefix, &key);
+    int error = ekv_record_key(&db->log, &piece->record, prefix, &key);
     for (uint32_t i = 0; !error && i < db->memtable.count; i++) {
         struct ekv_found other;
         error = ekv_record_read(&db->log, db->memtable.slots[i].address, &other.record);
@@ -189,6 +190,31 @@ static int move_piece(struct ekv *db, const struct ekv_found *piece)
     error = EKV_NOT_FOUND;
     for (uint32_t i = 0; error == EKV_NOT_FOUND && i < db->catalog.run_count; i++)
         error = move_by_prefix(db, &db->catalog.runs[i], key, piece);
+    return error;
+}
+
+static bool owner_is_cut(const struct ekv *db, const struct ekv_record *piece)
+{
+    return piece->layout.key_size >= ekv_owner_size_max(db);
+}
+
+static int move_piece(struct ekv *db, const struct ekv_found *piece)
+{
+    struct ekv_found head;
+    uint32_t address;
+    int error = ekv_lookup_same(db, &piece->record, &head);
+    if (!error)
+        error = move_from(db, &head, piece);
+    if (error == EKV_NOT_FOUND && db->txns)
+        error = move_pending_piece(db, piece);
+    if (error == EKV_NOT_FOUND && owner_is_cut(db, &piece->record))
+        error = move_by_cut_owner(db, piece);
+    if (error != EKV_NOT_FOUND)
+        return error;
+    error = ekv_retain_head(db, piece, &head);
+    if (!error)
+        error = ekv_value_move_uncounted(db, &head, piece, EKV_RECORD_MOVED | EKV_RECORD_COUNTED,
+                                         &address);
     return error == EKV_NOT_FOUND ? EKV_OK : error;
 }
 
@@ -221,9 +247,9 @@ static bool may_collect(const struct ekv *db, uint32_t sector, uint32_t *sequenc
     return stamp.sequence < db->catalog.replay_sequence;
 }
 
-static int choose(const struct ekv *db, uint32_t *victim, uint32_t *sequence)
+static int choose(const struct ekv *db, uint32_t most, uint32_t *victim, uint32_t *sequence)
 {
-    uint32_t count = ekv_format_of(db)->geometry.sector_count, best = WORTH_MAX;
+    uint32_t count = ekv_format_of(db)->geometry.sector_count, best = most;
     int found = EKV_NOT_FOUND;
     for (uint32_t i = 0; i < count && best > 0; i++) {
         uint32_t its;
@@ -319,6 +345,71 @@ static int move_all(struct ekv *db, uint32_t sector, uint32_t sequence, bool *se
     return EKV_OK;
 }
 
+/* True if a collection would move the piece of a value. In doubt it would. */
+static int piece_moves(struct ekv *db, const struct ekv_found *piece, bool *moves)
+{
+    struct ekv_found head;
+    uint32_t sector = ekv_sector_of(ekv_format_of(db), piece->record.address);
+    int error = ekv_lookup_same(db, &piece->record, &head);
+    if (!error)
+        error = ekv_value_holds(db, &head.record, &piece->record);
+    if (error == EKV_NOT_FOUND &&
+        (db->txns || (owner_is_cut(db, &piece->record) && db->sectors.lives[sector] > 0)))
+        error = EKV_OK;
+    if (error == EKV_NOT_FOUND)
+        error = ekv_retain_head(db, piece, &head);
+    *moves = error == EKV_OK;
+    return error == EKV_NOT_FOUND ? EKV_OK : error;
+}
+
+/* True if a collection would move the record. */
+static int record_moves(struct ekv *db, const struct ekv_found *found, bool *moves)
+{
+    struct ekv_found current;
+    *moves = false;
+    if (ekv_record_kind(&found->record) > EKV_RECORD_LIST)
+        return EKV_OK;
+    if (ekv_record_kind(&found->record) > EKV_RECORD_HEAD)
+        return piece_moves(db, found, moves);
+    int error = ekv_lookup_same(db, &found->record, &current);
+    if (error)
+        return error == EKV_NOT_FOUND ? EKV_OK : error;
+    *moves =
+        current.record.address == found->record.address || pending_slot(db, found->record.address);
+    return *moves ? EKV_OK : ekv_retain_needs(db, found, moves);
+}
+
+/* Size of the copy that a collection makes. */
+static uint32_t copy_size(const struct ekv *db, const struct ekv_record *record)
+{
+    struct ekv_record_layout copy = record->layout;
+    if (ekv_record_kind(record) <= EKV_RECORD_HEAD)
+        copy.type |= EKV_RECORD_MOVED | EKV_RECORD_COUNTED;
+    ekv_record_measure(ekv_format_of(db), &copy);
+    return copy.size;
+}
+
+/* Bytes that a sector's live and retained records take elsewhere. */
+static int exact_size(struct ekv *db, uint32_t victim, uint32_t sequence, uint32_t *size)
+{
+    const struct ekv_format *format = ekv_format_of(db);
+    struct ekv_found found = {.sequence = sequence};
+    *size = 0;
+    for (uint32_t offset = format->body_offset; offset < format->geometry.sector_size;) {
+        bool moves = false;
+        int error = ekv_record_read(&db->log, ekv_address(format, victim, offset), &found.record);
+        if (error)
+            return error == EKV_NOT_FOUND ? EKV_OK : error;
+        error = record_moves(db, &found, &moves);
+        if (error)
+            return error;
+        if (moves)
+            *size += copy_size(db, &found.record);
+        offset += found.record.layout.size;
+    }
+    return EKV_OK;
+}
+
 /* Bytes that the live records of a sector take elsewhere: a copy made for the first time also
  * carries its version, and the last record before each end of a sector may not fit. */
 static int moved_size(const struct ekv *db, uint32_t victim, uint32_t *size)
@@ -344,33 +435,85 @@ static int moved_size(const struct ekv *db, uint32_t victim, uint32_t *size)
     return EKV_OK;
 }
 
-/* EKV_OK if collecting the sector gains something (or it is cold) and the log has room for the
- * copies, without the sector that a recovery would need. */
-static int is_worth(const struct ekv *db, uint32_t victim, bool cold)
+/* EKV_OK if what a collection copies, `size` bytes, is at most `limit` and the log has room for it,
+ * without the sector that a recovery would need. */
+static int is_worth(const struct ekv *db, uint32_t size, uint32_t limit)
 {
-    uint32_t body = ekv_format_record_size_max(ekv_format_of(db)), size;
+    uint32_t body = ekv_format_record_size_max(ekv_format_of(db));
     uint32_t available = ekv_sectors_available(&db->sectors);
     uint64_t room = ekv_log_room(&db->log) + (available > 1 ? (uint64_t)(available - 1) * body : 0);
-    int error = moved_size(db, victim, &size);
-    if (error)
-        return error;
-    if (size > body && !cold)
+    if (size > limit)
         return EKV_NOT_FOUND;
     return size <= room ? EKV_OK : EKV_FULL;
 }
 
-int ekv_gc(struct ekv *db)
+/* The oldest log sector younger than `after` with a live count below `most`. */
+static int choose_oldest(const struct ekv *db, uint32_t after, uint32_t most, uint32_t *victim,
+                         uint32_t *sequence)
+{
+    uint32_t count = ekv_format_of(db)->geometry.sector_count;
+    int found = EKV_NOT_FOUND;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t its;
+        if (ekv_sector_state(&db->sectors, i) != EKV_SECTOR_LOG || db->sectors.lives[i] >= most ||
+            !may_collect(db, i, &its) || its <= after || (found == EKV_OK && its > *sequence))
+            continue;
+        *victim = i;
+        *sequence = its;
+        found = EKV_OK;
+    }
+    return found;
+}
+
+/* With retention: the oldest sector of which at most half must be moved; if there is none,
+ * three quarters; and so on. */
+static int choose_retaining(struct ekv *db, uint32_t *victim, uint32_t *sequence)
+{
+    uint32_t body = ekv_format_record_size_max(ekv_format_of(db));
+    for (uint32_t part = 2; part <= 16; part *= 2) {
+        uint32_t limit = body - body / part, size, after = 0;
+        uint32_t most = EKV_LIVE_MAX - EKV_LIVE_MAX / part + 1;
+        int error = choose_oldest(db, after, most, victim, sequence);
+        while (!error) {
+            after = *sequence;
+            error = exact_size(db, *victim, *sequence, &size);
+            if (!error)
+                error = is_worth(db, size, limit);
+            if (error != EKV_NOT_FOUND)
+                return error;
+            error = choose_oldest(db, after, most, victim, sequence);
+        }
+        if (error != EKV_NOT_FOUND)
+            return error;
+    }
+    return EKV_NOT_FOUND;
+}
+
+static int choose_victim(struct ekv *db, uint32_t most, uint32_t *victim, uint32_t *sequence)
+{
+    uint32_t body = ekv_format_record_size_max(ekv_format_of(db)), size;
+    bool retaining = db->retain_count > 1;
+    int error = choose_cold(db, victim, sequence);
+    if (!error)
+        error =
+            retaining ? exact_size(db, *victim, *sequence, &size) : moved_size(db, *victim, &size);
+    if (!error)
+        error = is_worth(db, size, size);
+    if (!error)
+        return EKV_OK;
+    if (retaining)
+        return choose_retaining(db, victim, sequence);
+    error = choose(db, most, victim, sequence);
+    if (!error)
+        error = moved_size(db, *victim, &size);
+    return error ? error : is_worth(db, size, body);
+}
+
+int ekv_gc(struct ekv *db, uint32_t most)
 {
     uint32_t victim, sequence;
     bool seen = false;
-    int error = choose_cold(db, &victim, &sequence);
-    if (!error)
-        error = is_worth(db, victim, true);
-    if (error) {
-        error = choose(db, &victim, &sequence);
-        if (!error)
-            error = is_worth(db, victim, false);
-    }
+    int error = choose_victim(db, most, &victim, &sequence);
     if (!error)
         error = move_all(db, victim, sequence, &seen);
     if (error)
@@ -385,7 +528,8 @@ int ekv_gc(struct ekv *db)
     for (const struct ekv_snapshot *at = db->snapshots; at; at = at->next)
         seen |= at->walking;
     ekv_sector_set(&db->sectors, victim, EKV_SECTOR_EMPTIED);
-    db->sectors.lives[victim] = seen ? db->generation : 0;
+    bool rests = seen || db->retain_span > 0;
+    db->sectors.lives[victim] = rests ? (uint8_t)ekv_generation(db, false) : 0;
     db->collections++;
     return EKV_OK;
 }

@@ -4,11 +4,14 @@
 
 #include "flush.h"
 
-/* Collects the log sector with the least live in it. EKV_NOT_FOUND: there is none worth it.
+enum { EKV_GC_ANY = EKV_LIVE_MAX * 19 / 20, EKV_GC_EARLY = EKV_LIVE_MAX / 4 };
+
+/* Collects the log sector with the least live in it, if that is less than `most` (of EKV_LIVE_MAX;
+ * EKV_GC_ANY: all that is worth it). EKV_NOT_FOUND: there is none.
  * Errors: EKV_FULL (no sector to move records to).
  * Flash: reads the sector and looks each record up; programs what is live.
  * Power cut: records are found at their old or their new place. */
-EKV_MUST_CHECK int ekv_gc(struct ekv *db);
+EKV_MUST_CHECK int ekv_gc(struct ekv *db, uint32_t most);
 
 /* Moves one record to the head if something still refers to it. */
 EKV_MUST_CHECK int ekv_gc_record(struct ekv *db, const struct ekv_found *found);

@@ -348,6 +348,15 @@ int ekv_record_time(const struct ekv_log *log, const struct ekv_record *record, 
     return error;
 }
 
+int ekv_record_ordinal(const struct ekv_log *log, const struct ekv_record *record, uint8_t *ordinal)
+{
+    *ordinal = 0;
+    if (!ekv_type_is_counted(record->layout.type))
+        return EKV_OK;
+    return ekv_record_bytes(log, record, ekv_record_ordinal_offset(&record->layout), ordinal,
+                            EKV_RECORD_ORDINAL_SIZE);
+}
+
 int ekv_record_key(const struct ekv_log *log, const struct ekv_record *record,
                    uint8_t prefix[EKV_KEY_PREFIX], struct ekv_key *key)
 {

@@ -35,7 +35,7 @@ struct ekv_record {
 
 static inline uint8_t ekv_record_kind(const struct ekv_record *record)
 {
-    return record->layout.type & EKV_RECORD_KIND_MASK;
+    return ekv_type_kind(record->layout.type);
 }
 
 /* --- Appending ------------------------------------------------------------------------------- */
@@ -109,6 +109,11 @@ EKV_MUST_CHECK int ekv_log_version(const struct ekv_log *log, uint32_t address, 
 
 EKV_MUST_CHECK int ekv_record_time(const struct ekv_log *log, const struct ekv_record *record,
                                    int64_t *time);
+
+/* The ordinal that a record carries: the number of versions its key has had, modulo 256. 0 for a
+ * record without one. */
+EKV_MUST_CHECK int ekv_record_ordinal(const struct ekv_log *log, const struct ekv_record *record,
+                                      uint8_t *ordinal);
 
 /* A key that lies in the log: `prefix` holds its first EKV_KEY_PREFIX bytes, which is all that a
  * separator is compared with, and `key->rest` says where it is. So that a collection needs no

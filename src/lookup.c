@@ -72,44 +72,89 @@ int ekv_lookup_key(struct ekv *db, struct ekv_key key, const struct ekv_record *
     return error ? error : lookup(db, key, hash, limit, found);
 }
 
-/* True if an open snapshot sees what stands at this place of the memtable. */
-static int still_seen(struct ekv *db, uint32_t index, bool *seen)
+int ekv_is_retained(const struct ekv *db, const struct ekv_record *newest,
+                    const struct ekv_record *older, bool *retained)
 {
-    uint64_t version;
-    *seen = false;
-    if (!db->snapshots)
+    uint8_t mine, its;
+    *retained = false;
+    if (db->retain_count < 2 || !ekv_type_is_counted(newest->layout.type))
         return EKV_OK;
-    int error = ekv_log_version(&db->log, db->memtable.slots[index].address, &version);
+    int error = ekv_record_ordinal(&db->log, newest, &mine);
     if (!error)
-        *seen = ekv_snapshot_between(db, version, EKV_VERSION_MAX);
+        error = ekv_record_ordinal(&db->log, older, &its);
+    *retained = mine != its && (uint8_t)(mine - its) < db->retain_count;
     return error;
 }
 
-static int point(struct ekv *db, struct ekv_key key, uint32_t hash, uint32_t address, bool moved)
+/* True if what stands at this place of the memtable must stay there although `newest` is a newer
+ * version of its key: a snapshot sees it or it is retained. */
+static int is_wanted(struct ekv *db, uint32_t index, const struct ekv_record *newest, bool *wanted)
 {
-    struct ekv_slot slot = {address, hash};
+    struct ekv_record record;
+    uint64_t version;
+    uint32_t address = db->memtable.slots[index].address;
+    int error = ekv_record_read(&db->log, address, &record);
+    if (error)
+        return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
+    error = ekv_is_retained(db, newest, &record, wanted);
+    if (error || *wanted || !db->snapshots)
+        return error;
+    error = ekv_log_version(&db->log, address, &version);
+    if (!error)
+        *wanted = ekv_snapshot_between(db, version, EKV_VERSION_MAX);
+    return error;
+}
+
+/* Takes the versions of a key that nobody wants any more out of the memtable: those in the slots
+ * from `index` on. What is left there is found by a collection through its ordinal alone. */
+static int trim(struct ekv *db, struct ekv_key key, uint32_t index, const struct ekv_record *newest)
+{
+    while (index < db->memtable.count) {
+        struct ekv_record record;
+        bool wanted;
+        int order;
+        int error = ekv_record_read(&db->log, db->memtable.slots[index].address, &record);
+        if (error)
+            return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
+        error = ekv_record_compare(&db->log, &record, key, &order);
+        if (error || order != 0)
+            return error;
+        error = is_wanted(db, index, newest, &wanted);
+        if (error)
+            return error;
+        if (wanted)
+            index++;
+        else
+            ekv_memtable_remove(&db->memtable, index);
+    }
+    return EKV_OK;
+}
+
+static int point(struct ekv *db, struct ekv_key key, uint32_t hash, const struct ekv_record *record,
+                 bool moved)
+{
+    struct ekv_slot slot = {record->address, hash};
+    struct ekv_memtable *table = &db->memtable;
     uint32_t index;
-    bool seen = true;
-    int error = ekv_memtable_find(&db->memtable, &db->log, key, hash, EKV_VERSION_MAX, &index);
+    int error = ekv_memtable_find(table, &db->log, key, hash, EKV_VERSION_MAX, &index);
     if (error < 0)
         return error;
+    bool found = error == EKV_OK, wanted = false;
     db->change++;
-    if (error == EKV_OK) {
-        /* A copy of the same version serves every snapshot that the original served. */
-        error = moved ? EKV_OK : still_seen(db, index, &seen);
-        if (error)
-            return error;
-        if (moved || !seen) {
-            db->memtable.slots[index] = slot;
-            return EKV_OK;
-        }
-    } else {
-        error = ekv_memtable_bound(&db->memtable, &db->log, key, false, &index);
-        if (error)
-            return error;
+    /* A copy of the same version serves every snapshot that the original served. */
+    error = !found  ? ekv_memtable_bound(table, &db->log, key, false, &index)
+            : moved ? EKV_OK
+                    : is_wanted(db, index, record, &wanted);
+    if (error)
+        return error;
+    if (found && (!wanted || table->count == table->capacity)) {
+        table->slots[index] = slot;
+        return EKV_OK;
     }
-    ekv_memtable_insert(&db->memtable, index, slot);
-    return EKV_OK;
+    if (table->count == table->capacity)
+        return EKV_MEMORY; /* replayed, and written with a larger memtable */
+    ekv_memtable_insert(table, index, slot);
+    return db->retain_count > 1 && found ? trim(db, key, index + 1, record) : EKV_OK;
 }
 
 int ekv_point(struct ekv *db, const struct ekv_record *record, bool moved)
@@ -120,7 +165,7 @@ int ekv_point(struct ekv *db, const struct ekv_record *record, bool moved)
     int error = ekv_record_key(&db->log, record, prefix, &key);
     if (!error)
         error = ekv_record_hash(&db->log, record, &hash);
-    return error ? error : point(db, key, hash, record->address, moved);
+    return error ? error : point(db, key, hash, record, moved);
 }
 
 static void count_key(struct ekv *db, const struct ekv_record *record, int32_t by)

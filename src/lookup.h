@@ -26,6 +26,11 @@ EKV_MUST_CHECK int ekv_lookup_key(struct ekv *db, struct ekv_key key,
 EKV_MUST_CHECK int ekv_lookup_older(struct ekv *db, const struct ekv_record *record,
                                     uint64_t version);
 
+/* True if `retain_count` keeps `older`, whose key `newest` has in its newest version: fewer than
+ * that many versions of the key came since. Flash: two reads at most. */
+EKV_MUST_CHECK int ekv_is_retained(const struct ekv *db, const struct ekv_record *newest,
+                                   const struct ekv_record *older, bool *retained);
+
 /* Makes a record the current one of its key: counts it in, counts `old` (NULL: there was none) out,
  * and points the memtable, which must have room, at it. */
 EKV_MUST_CHECK int ekv_apply(struct ekv *db, const struct ekv_record *record,

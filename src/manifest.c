@@ -177,7 +177,9 @@ static int put_store(struct ekv_manifest *manifest, const struct ekv_catalog *ca
     if (error)
         return error;
     item[0] = EKV_ITEM_STORE;
-    ekv_store(item + 1, catalog->retain_count, 4);
+    uint32_t seconds = catalog->retain_seconds;
+    ekv_store(item + 1,
+              seconds ? ~(uint32_t)EKV_RETAIN_SECONDS_MAX | seconds : catalog->retain_count, 4);
     memcpy(item + 5, catalog->label, 31);
     return EKV_OK;
 }
@@ -253,6 +255,9 @@ static uint8_t table_item(const struct ekv_manifest *manifest, uint32_t sector, 
         return EKV_ITEM_LOG;
     case EKV_SECTOR_RETIRED:
         return EKV_ITEM_RETIRED;
+    case EKV_SECTOR_EMPTIED:
+    case EKV_SECTOR_LIMBO:
+        return manifest->resting ? EKV_ITEM_RESTING : whole ? 0 : EKV_ITEM_FREE;
     default:
         return whole ? 0 : EKV_ITEM_FREE;
     }
@@ -262,7 +267,7 @@ static uint8_t table_item(const struct ekv_manifest *manifest, uint32_t sector, 
 static int put_table(struct ekv_manifest *manifest, uint8_t kind, uint8_t type)
 {
     uint32_t count = format_of(manifest)->geometry.sector_count;
-    uint32_t size = kind == EKV_ITEM_LOG ? 2 : 1, last = 0;
+    uint32_t size = ekv_item_entry_size(kind), last = 0;
     uint8_t *head = NULL;
     for (uint32_t sector = format_of(manifest)->ring_count; sector < count; sector++) {
         uint8_t *entry;
@@ -286,7 +291,7 @@ static int put_table(struct ekv_manifest *manifest, uint8_t kind, uint8_t type)
                 return error;
         }
         entry[0] = (uint8_t)(sector - last);
-        if (kind == EKV_ITEM_LOG)
+        if (size == 2)
             entry[1] = manifest->sectors->lives[sector];
         head[4]++;
         last = sector;
@@ -304,7 +309,7 @@ static int put_all(struct ekv_manifest *manifest, const struct ekv_catalog *cata
         error = put_state(manifest, catalog, type);
     if (!error)
         error = put_runs(manifest, catalog, added, type);
-    for (uint8_t kind = EKV_ITEM_LOG; !error && kind <= EKV_ITEM_RETIRED; kind++)
+    for (uint8_t kind = EKV_ITEM_LOG; !error && kind <= EKV_ITEM_RESTING; kind++)
         error = put_table(manifest, kind, type);
     return error ? error : frame_end(manifest, type | EKV_FRAME_FINAL);
 }

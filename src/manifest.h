@@ -19,6 +19,7 @@ struct ekv_manifest {
     uint32_t frame_limit;
     uint32_t guarded[2][2]; /* sequence ranges of chains that must not be overwritten yet */
     uint8_t *copy;          /* a page: to hold a frame while others are read */
+    bool resting;           /* emptied sectors are not free at the next mount but rest */
     bool failed;
 };
 

@@ -4,11 +4,11 @@
  * each other most, folds sooner and into its own level while the outcome is not much larger than a
  * run of that level (lazy leveling: Dayan and Idreos, Dostoevsky, 2018).
  *
- * Of the entries of one key the newest is kept, older ones only while a snapshot sees them; a
- * delete goes when the oldest run is among the inputs and no snapshot is open. Between two steps gc
- * may have freed sectors that entries point to: stale ones are skipped, and the output carries the
- * largest sequence number of its inputs, so that entries which become stale later are known as
- * such.
+ * Of the entries of one key the newest is kept, older ones while a snapshot sees them or they are
+ * retained; a delete goes when the oldest run is among the inputs and no snapshot is open. Between
+ * two steps gc may have freed sectors that entries point to: stale ones are skipped, and the output
+ * carries the largest sequence number of its inputs, so that entries which become stale later are
+ * known as such.
  */
 #include "merge.h"
 
@@ -219,10 +219,14 @@ static int merge_key(struct ekv *db, uint32_t first)
     int error = ekv_record_read(&db->log, merge->inputs[first].cursor.address, &newest);
     if (!error)
         error = ekv_record_key(&db->log, &newest, prefix, &key);
+    /* With a delete that nobody needs the older versions go too. */
+    bool gone =
+        !error && merge->oldest && !db->snapshots && ekv_record_kind(&newest) == EKV_RECORD_DELETE;
     for (uint32_t i = first; !error && i < merge->count; i++) {
         while (merge->inputs[i].cursor.address != 0) {
             struct ekv_found found;
             uint64_t version = 0;
+            bool retained = false;
             int order;
             uint32_t address = merge->inputs[i].cursor.address;
             error = ekv_record_read(&db->log, address, &found.record);
@@ -232,9 +236,9 @@ static int merge_key(struct ekv *db, uint32_t first)
                 break;
             if (db->snapshots)
                 error = ekv_log_version(&db->log, address, &version);
-            bool gone = merge->oldest && !db->snapshots &&
-                        ekv_record_kind(&found.record) == EKV_RECORD_DELETE;
-            bool seen = begun ? ekv_snapshot_between(db, version, newer) : !gone;
+            if (!error && begun && !gone)
+                error = ekv_is_retained(db, &newest, &found.record, &retained);
+            bool seen = begun ? retained || ekv_snapshot_between(db, version, newer) : !gone;
             if (!error && seen)
                 error = ekv_build_add(&merge->builder, address, &found.record);
             newer = version;

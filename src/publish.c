@@ -6,17 +6,51 @@
  * limbo until the last of them is closed. A limbo sector's place in the table of live counts holds
  * the generation in which it was emptied; a snapshot opened later has a larger one and cannot need
  * it.
+ *
+ * If a span of time is retained, every emptied sector rests in limbo for that long: what was
+ * overwritten in it was overwritten before it was emptied. The generation is then the time in
+ * sixty-fourths of the span, of which the table holds the low byte; the manifest carries it, so
+ * that a mount goes on with it.
  */
 #include "publish.h"
 
-/* A record that gc moved lies in a sector younger than its version, so only the generations tell
- * whether a snapshot can still need the sector. */
+enum {
+    SPAN_PARTS = 64,
+    AGE_MAX = 200, /* generations that a byte tells apart for sure */
+};
+
+uint32_t ekv_generation(struct ekv *db, bool snapshot)
+{
+    uint32_t waiting =
+        db->sectors.counts[EKV_SECTOR_LIMBO] + db->sectors.counts[EKV_SECTOR_EMPTIED];
+    if (db->retain_span > 0) {
+        int64_t part = db->retain_span / SPAN_PARTS + 1, now = db->now(db->now_context);
+        uint32_t generation = now > 0 ? (uint32_t)(now / part) : 0;
+        db->generation = ekv_max(db->generation, generation); /* time never runs backwards */
+    } else if (snapshot && waiting > 0 && db->generation < UINT8_MAX) {
+        db->generation++;
+    }
+    return db->generation;
+}
+
+/* Generations that passed since a limbo sector was emptied. */
+static uint32_t age_of(const struct ekv *db, uint32_t sector)
+{
+    return (uint8_t)(db->generation - db->sectors.lives[sector]);
+}
+
 /* A record that gc moved lies in a sector younger than its version, so only the generations tell
  * whether a snapshot can still need the sector. */
 static bool is_pinned(const struct ekv *db, uint32_t sector)
 {
+    uint32_t emptied = db->sectors.lives[sector];
+    if (db->retain_span > 0) {
+        if (age_of(db, sector) <= SPAN_PARTS)
+            return true;
+        emptied = db->generation - age_of(db, sector);
+    }
     for (const struct ekv_snapshot *snapshot = db->snapshots; snapshot; snapshot = snapshot->next)
-        if (snapshot->generation <= db->sectors.lives[sector])
+        if (snapshot->generation <= emptied)
             return true;
     return false;
 }
@@ -30,10 +64,14 @@ static void release(struct ekv *db, enum ekv_sector_state state)
             continue;
         uint8_t generation = db->sectors.lives[i];
         bool pinned = is_pinned(db, i);
+        if (pinned && db->retain_span > 0 && age_of(db, i) > AGE_MAX)
+            generation = (uint8_t)(db->generation - AGE_MAX); /* before the byte wraps */
+        db->sectors.lives[i] = generation;
         if (pinned && state == EKV_SECTOR_LIMBO)
             continue;
         ekv_sector_set(&db->sectors, i, pinned ? EKV_SECTOR_LIMBO : EKV_SECTOR_FREE);
-        ekv_sector_clean(&db->sectors, i);
+        if (state == EKV_SECTOR_EMPTIED || db->retain_span == 0)
+            ekv_sector_clean(&db->sectors, i); /* the manifest says so already */
         db->sectors.lives[i] = pinned ? generation : 0;
         db->sectors.freed_since_sync = true;
         db->change++; /* a cursor may stand on a stale entry that points there */
@@ -42,8 +80,10 @@ static void release(struct ekv *db, enum ekv_sector_state state)
 
 void ekv_publish_limbo(struct ekv *db)
 {
+    if (db->retain_span > 0)
+        (void)ekv_generation(db, false);
     release(db, EKV_SECTOR_LIMBO);
-    if (!db->snapshots)
+    if (!db->snapshots && db->retain_span == 0)
         db->generation = 1;
 }
 

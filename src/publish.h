@@ -10,7 +10,12 @@
  * Flash: a manifest edit. Power cut: the store before or after. */
 EKV_MUST_CHECK int ekv_publish(struct ekv *db, uint32_t added);
 
-/* Frees limbo sectors that no open snapshot needs any more. */
+/* The generation that a sector emptied now gets, or with `snapshot` one opened now. Time, in parts
+ * of the span, if a span is retained; else a number that grows with each snapshot that is opened
+ * while sectors wait. */
+uint32_t ekv_generation(struct ekv *db, bool snapshot);
+
+/* Frees limbo sectors that no open snapshot and no retained span needs any more. */
 void ekv_publish_limbo(struct ekv *db);
 
 #endif

@@ -8,18 +8,24 @@
 
 enum { PIECE = 64 };
 
-struct ekv_write ekv_write_new(struct ekv *db, struct ekv_key key, bool commits)
+int ekv_write_new(struct ekv *db, struct ekv_key key, bool commits, const struct ekv_found *old,
+                  struct ekv_write *write)
 {
-    struct ekv_write write = {0};
+    *write = (struct ekv_write){0};
     if (key.space == EKV_ASIDE)
-        write.flags |= EKV_RECORD_ASIDE;
+        write->flags |= EKV_RECORD_ASIDE;
     if (commits)
-        write.flags |= EKV_RECORD_COMMITS;
+        write->flags |= EKV_RECORD_COMMITS;
     if (db->now) {
-        write.flags |= EKV_RECORD_TIMED;
-        write.time = db->now(db->now_context);
+        write->flags |= EKV_RECORD_TIMED;
+        write->time = db->now(db->now_context);
     }
-    return write;
+    if (db->retain_count < 2)
+        return EKV_OK;
+    write->flags |= EKV_RECORD_COUNTED;
+    int error = old ? ekv_record_ordinal(&db->log, &old->record, &write->ordinal) : EKV_OK;
+    write->ordinal++;
+    return error;
 }
 
 static int write_key(struct ekv *db, struct ekv_key key, uint32_t size)
@@ -49,6 +55,8 @@ int ekv_record_end(struct ekv *db, const struct ekv_write *write)
         ekv_store(bytes, (uint64_t)write->time, EKV_RECORD_TIME_SIZE);
         error = ekv_log_write(&db->log, bytes, EKV_RECORD_TIME_SIZE);
     }
+    if (!error && write->flags & EKV_RECORD_COUNTED)
+        error = ekv_log_write(&db->log, &write->ordinal, EKV_RECORD_ORDINAL_SIZE);
     return error ? error : ekv_log_end(&db->log);
 }
 
@@ -94,10 +102,15 @@ int ekv_record_copy_bytes(struct ekv *db, const struct ekv_record *record, uint3
 
 int ekv_write_of(struct ekv *db, const struct ekv_found *found, struct ekv_write *write)
 {
-    write->flags = found->record.layout.type & (EKV_RECORD_ASIDE | EKV_RECORD_TIMED);
+    uint8_t type = found->record.layout.type;
+    write->flags = type & (EKV_RECORD_ASIDE | EKV_RECORD_TIMED);
+    if (ekv_type_is_counted(type))
+        write->flags |= EKV_RECORD_COUNTED;
     int error = ekv_record_version(&db->log, &found->record, found->sequence, &write->version);
     if (!error)
         error = ekv_record_time(&db->log, &found->record, &write->time);
+    if (!error)
+        error = ekv_record_ordinal(&db->log, &found->record, &write->ordinal);
     return error;
 }
 

@@ -9,12 +9,15 @@ struct ekv_write {
     uint8_t flags;    /* of EKV_RECORD_* */
     uint64_t version; /* with EKV_RECORD_MOVED */
     int64_t time;     /* with EKV_RECORD_TIMED */
+    uint8_t ordinal;  /* with EKV_RECORD_COUNTED */
 };
 
-/* Flags and time for a new record of `key`: its space, the clock's time. */
-struct ekv_write ekv_write_new(struct ekv *db, struct ekv_key key, bool commits);
+/* Flags, time and ordinal for a new record of `key`, which replaces `old` (NULL: there was none).
+ */
+EKV_MUST_CHECK int ekv_write_new(struct ekv *db, struct ekv_key key, bool commits,
+                                 const struct ekv_found *old, struct ekv_write *write);
 
-/* Flags, version and time of a record, for its copy. */
+/* Flags, version, time and ordinal of a record, for its copy. */
 EKV_MUST_CHECK int ekv_write_of(struct ekv *db, const struct ekv_found *found,
                                 struct ekv_write *write);
 
@@ -30,11 +33,12 @@ EKV_MUST_CHECK int ekv_record_append_parts(struct ekv *db, uint8_t kind, struct 
                                            const uint8_t *head, uint32_t head_size,
                                            const void *value, uint32_t size, uint32_t *address);
 
-/* Ends a record that ekv_log_begin began: version and time as `write` says, then the checksum. */
+/* Ends a record that ekv_log_begin began: version, time and ordinal as `write` says, then the
+ * checksum. */
 EKV_MUST_CHECK int ekv_record_end(struct ekv *db, const struct ekv_write *write);
 
 /* Copies a record (a put, a delete, a head, or a pending one) to the log's head as it is, with its
- * version and time; `flags` replaces EKV_RECORD_COMMITS. Verifies it while copying. */
+ * version, time and ordinal; `flags` replaces EKV_RECORD_COMMITS. Verifies it while copying. */
 EKV_MUST_CHECK int ekv_record_copy(struct ekv *db, const struct ekv_found *found, uint8_t flags,
                                    uint32_t *address);
 

@@ -15,6 +15,13 @@
 
 #include "value.h"
 
+/* True for a sector that the session before may have put to use since the manifest was written. A
+ * resting one may have become free meanwhile. */
+static bool is_usable(enum ekv_sector_state state)
+{
+    return state == EKV_SECTOR_FREE || state == EKV_SECTOR_LIMBO;
+}
+
 /* --- Sectors of runs ------------------------------------------------------------------------- */
 
 static int own_sector(void *context, uint32_t sector)
@@ -24,7 +31,7 @@ static int own_sector(void *context, uint32_t sector)
     if (sector >= ekv_format_of(db)->geometry.sector_count)
         return ekv_corrupt();
     state = ekv_sector_state(&db->sectors, sector);
-    if (state == EKV_SECTOR_FREE)
+    if (is_usable(state))
         ekv_sector_set(&db->sectors, sector, EKV_SECTOR_INDEX);
     else if (state != EKV_SECTOR_INDEX)
         return ekv_corrupt();
@@ -56,8 +63,6 @@ static int replay_record(struct ekv *db, const struct ekv_record *record)
     int found = ekv_lookup_same(db, record, &old);
     if (found < 0)
         return found;
-    if (db->memtable.count == db->memtable.capacity)
-        return EKV_MEMORY; /* written with a larger memtable, and not closed */
     int error = ekv_log_sequence(&db->log, record->address, &sequence);
     if (!error)
         error = ekv_record_version(&db->log, record, sequence, &version);
@@ -92,7 +97,8 @@ static int replay_transaction(struct ekv *db, const struct ekv_record *commit)
             error = ekv_record_verify(&db->log, &record, sequence);
         if (error == EKV_OK) {
             uint8_t kind = ekv_record_kind(&record);
-            bool pending = kind <= EKV_RECORD_HEAD && !(record.layout.type & EKV_RECORD_COMMITS);
+            bool pending = kind <= EKV_RECORD_HEAD &&
+                           !(record.layout.type & (EKV_RECORD_COMMITS | EKV_RECORD_MOVED));
             if (pending && left-- == 0)
                 return ekv_corrupt();
             if (pending)
@@ -149,7 +155,7 @@ static int replay_one(struct ekv *db, const struct ekv_record *record)
     case EKV_RECORD_HEAD:
     case EKV_RECORD_DELETE:
         if (!(record->layout.type & EKV_RECORD_COMMITS))
-            return EKV_OK; /* until its commit record */
+            return EKV_OK; /* until its commit record, or an older version that was retained */
         return replay_record(db, record);
     case EKV_RECORD_COMMIT:
         return replay_transaction(db, record);
@@ -245,7 +251,7 @@ static int enter_sector(struct ekv *db, uint32_t sector, uint32_t sequence, uint
     if (stamp->kind != EKV_KIND_LOG || stamp->sequence != sequence)
         return EKV_NOT_FOUND;
     enum ekv_sector_state state = ekv_sector_state(&db->sectors, sector);
-    if (state == EKV_SECTOR_FREE)
+    if (is_usable(state))
         ekv_sector_set(&db->sectors, sector, EKV_SECTOR_LOG);
     else if (state != EKV_SECTOR_LOG)
         return ekv_corrupt();
@@ -372,6 +378,8 @@ static int is_untouched(struct ekv *db, bool *untouched)
 int ekv_replay(struct ekv *db)
 {
     int error = ekv_manifest_load(&db->manifest, &db->catalog);
+    if (db->retain_count == 0)
+        db->retain_count = db->catalog.retain_count; /* the memtable goes by it */
     if (!error)
         error = own_runs(db);
     if (!error)
@@ -392,7 +400,7 @@ int ekv_replay(struct ekv *db)
     if (db->unclean)
         db->index.sector = EKV_NO_SECTOR;
     else if (db->log.next < ekv_format_of(db)->geometry.sector_count &&
-             ekv_sector_state(&db->sectors, db->log.next) == EKV_SECTOR_FREE)
+             is_usable(ekv_sector_state(&db->sectors, db->log.next)))
         ekv_sector_set(&db->sectors, db->log.next, EKV_SECTOR_LOG);
     db->recovered = db->unclean;
     return EKV_OK;

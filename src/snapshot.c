@@ -13,10 +13,7 @@ void ekv_snapshot_link(struct ekv_snapshot *snapshot, struct ekv *db)
 {
     snapshot->db = db;
     snapshot->version = ekv_log_position(&db->log) - 1;
-    if (db->sectors.counts[EKV_SECTOR_LIMBO] + db->sectors.counts[EKV_SECTOR_EMPTIED] > 0 &&
-        db->generation < UINT8_MAX)
-        db->generation++;
-    snapshot->generation = db->generation;
+    snapshot->generation = ekv_generation(db, true);
     snapshot->walking = false;
     snapshot->next = db->snapshots;
     db->snapshots = snapshot;

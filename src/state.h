@@ -49,10 +49,13 @@ struct ekv {
     struct ekv_snapshot *snapshots;
     struct ekv_txn *txns;
     struct ekv_txn *appending; /* the one whose records nobody else's interrupted */
-    uint8_t generation;        /* of limbo: grows with each snapshot */
+    uint32_t generation;       /* of limbo: grows with each snapshot, or (retain_span) with time */
     uint32_t change;           /* grows when memtable or runs change: cursors look again */
     uint32_t replay_max;       /* sectors of log after which a flush is due */
     uint32_t memtable_default;
+    uint32_t retain_count;  /* versions of a key that collections and merges keep, at most 255 */
+    int64_t retain_span;    /* microseconds for which what gc empties is not erased, 0: none */
+    bool pressed;           /* no room otherwise: older versions of deleted keys are let go */
     uint64_t reserved_size; /* uncommitted bytes of open transactions */
     uint64_t last_version;  /* of the newest commit */
     uint64_t erases_before; /* of the operation that is going on: it should make one at most */

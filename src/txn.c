@@ -83,6 +83,18 @@ static void appended(struct ekv_txn *txn, uint32_t address, bool first)
         db->appending = NULL;
 }
 
+/* How a record of the transaction is written. What it replaces is looked up only for its ordinal; a
+ * key that somebody else changed since cannot be committed. */
+static int write_new(struct ekv_txn *txn, struct ekv_key key, struct ekv_write *write)
+{
+    struct ekv *db = txn->db;
+    struct ekv_found old;
+    int found = EKV_NOT_FOUND;
+    if (db->retain_count > 1)
+        found = ekv_lookup(db, key, txn->begin.version, &old);
+    return found < 0 ? found : ekv_write_new(db, key, false, found == EKV_OK ? &old : NULL, write);
+}
+
 static int write(struct ekv_txn *txn, struct ekv_key key, uint8_t kind, const void *value,
                  size_t size)
 {
@@ -99,7 +111,10 @@ static int write(struct ekv_txn *txn, struct ekv_key key, uint8_t kind, const vo
     int error = ekv_write_begin(db, log_size, kind == EKV_RECORD_DELETE ? 0 : log_size, 0);
     if (error)
         return error;
-    struct ekv_write how = ekv_write_new(db, key, false);
+    struct ekv_write how;
+    error = write_new(txn, key, &how);
+    if (error)
+        return error;
     if (kind == EKV_RECORD_DELETE)
         error = ekv_record_append(db, kind, key, &how, NULL, 0, &slot.address);
     else
@@ -111,6 +126,7 @@ static int write(struct ekv_txn *txn, struct ekv_key key, uint8_t kind, const vo
     appended(txn, slot.address, txn->count == 0);
     txn->pending_size += log_size;
     db->reserved_size += log_size;
+    db->change++; /* cursors over the transaction look again */
     if (found == EKV_OK) {
         table.slots[index] = slot;
         return EKV_OK;
@@ -216,24 +232,47 @@ int ekv_txn_check(struct ekv_txn *txn, struct ekv_key key)
     return error;
 }
 
-static int check_all(struct ekv_txn *txn)
+/* Checks the keys it wrote, from place `*index` of its table on, up to the first that was changed.
+ */
+static int check_from(struct ekv_txn *txn, uint32_t *index, struct ekv_record *record)
 {
     struct ekv *db = txn->db;
     const struct ekv_slot *slots = txn->entries;
     if (db->last_version <= txn->begin.version)
         return EKV_OK; /* nobody committed anything since */
-    for (uint32_t i = 0; i < txn->count; i++) {
-        struct ekv_record record;
+    for (; *index < txn->count; (*index)++) {
         struct ekv_found found;
-        int error = ekv_record_read(&db->log, slots[i].address, &record);
+        int error = ekv_record_read(&db->log, slots[*index].address, record);
         if (error)
             return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
-        error = ekv_lookup_same(db, &record, &found);
+        error = ekv_lookup_same(db, record, &found);
         error = changed(txn, error, &found);
         if (error)
             return error;
     }
     return EKV_OK;
+}
+
+int ekv_txn_conflict(struct ekv_txn *txn, uint32_t *place, void *buffer, size_t capacity,
+                     size_t *size, uint8_t *space)
+{
+    struct ekv *db = txn->db;
+    struct ekv_record record;
+    ekv_lock_read(db);
+    int error = check_from(txn, place, &record);
+    if (error == EKV_CONFLICT) {
+        *size = record.layout.key_size;
+        *space = ekv_record_space(&record);
+        error = ekv_record_bytes(&db->log, &record, record.layout.head_size, buffer,
+                                 (uint32_t)(*size < capacity ? *size : capacity));
+        (*place)++;
+        if (!error && *size > capacity)
+            error = EKV_TOO_LARGE;
+    } else if (error == EKV_OK) {
+        error = EKV_NOT_FOUND;
+    }
+    ekv_unlock_read(db);
+    return error;
 }
 
 /* Bytes of the records alone: the pieces of large values stay where they are. */
@@ -335,7 +374,9 @@ static int commit(struct ekv_txn *txn)
     if (large)
         size += ekv_flush_sectors(db) * (uint64_t)ekv_format_of(db)->geometry.sector_size +
                 (uint64_t)txn->count * 6;
-    int error = check_all(txn);
+    struct ekv_record record;
+    uint32_t index = 0;
+    int error = check_from(txn, &index, &record);
     if (!error && db->appending == txn)
         error = ekv_write_begin(db, size, 0, slots);
     if (!error && db->appending != txn) { /* interrupted before, or by making room just now */

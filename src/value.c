@@ -99,9 +99,9 @@ static int tree_add(struct tree *tree, uint32_t level, uint32_t address, uint32_
 /* Links that a head record beside this key has room for. */
 static uint32_t head_links_max(const struct ekv *db, struct ekv_key key)
 {
-    uint32_t spare =
-        ekv_format_record_size_max(ekv_format_of(db)) - key.size -
-        (1 + 3 + 2 + 1 + EKV_RECORD_VERSION_SIZE + EKV_RECORD_TIME_SIZE + EKV_CRC_SIZE);
+    uint32_t spare = ekv_format_record_size_max(ekv_format_of(db)) - key.size -
+                     (1 + 3 + 2 + 1 + EKV_RECORD_VERSION_SIZE + EKV_RECORD_TIME_SIZE +
+                      EKV_RECORD_ORDINAL_SIZE + EKV_CRC_SIZE);
     return ekv_max(1, ekv_min(EKV_VALUE_LINKS, spare / EKV_LINK_SIZE));
 }
 
@@ -201,8 +201,8 @@ uint64_t ekv_value_log_size(const struct ekv *db, struct ekv_key key, uint64_t s
 {
     const struct ekv_format *format = ekv_format_of(db);
     uint32_t most = ekv_format_record_size_max(format);
-    uint64_t beside =
-        EKV_RECORD_HEAD_MAX + key.size + EKV_RECORD_TIME_SIZE + EKV_CRC_SIZE + format->alignment;
+    uint64_t beside = EKV_RECORD_HEAD_MAX + key.size + EKV_RECORD_TIME_SIZE +
+                      EKV_RECORD_ORDINAL_SIZE + EKV_CRC_SIZE + format->alignment;
     if (size + beside <= most)
         return size + beside;
     uint32_t overhead = chunk_overhead(db, owner_size(db, key));
@@ -450,9 +450,9 @@ int ekv_value_count(struct ekv *db, const struct ekv_record *record, bool add)
 
 /* --- Moving ---------------------------------------------------------------------------------- */
 
-/* Copies a list or head record with one of its links replaced. */
+/* Copies a list or head record with one of its links replaced; `flags` are added to a head's. */
 static int node_copy(struct ekv *db, const struct ekv_found *found, const struct node *node,
-                     uint32_t place, uint32_t child, bool pending, uint32_t *address)
+                     uint32_t place, uint32_t child, uint8_t flags, uint32_t *address)
 {
     uint8_t bytes[4];
     uint32_t at = node->links + place * EKV_LINK_SIZE;
@@ -461,8 +461,8 @@ static int node_copy(struct ekv *db, const struct ekv_found *found, const struct
     int error = ekv_write_of(db, found, &write);
     if (error)
         return error;
-    if (ekv_record_kind(record) == EKV_RECORD_HEAD && !pending)
-        write.flags |= EKV_RECORD_MOVED | EKV_RECORD_COMMITS;
+    if (ekv_record_kind(record) == EKV_RECORD_HEAD)
+        write.flags |= flags;
     struct ekv_record_layout layout = record->layout;
     layout.type = ekv_record_kind(record) | write.flags;
     error = ekv_log_begin(&db->log, &layout, address);
@@ -567,7 +567,7 @@ static int found_at(struct ekv *db, uint32_t address, struct ekv_found *found)
 /* Copies the piece and every node above it. Nothing is counted before all copies are there: space
  * may run out between them. */
 static int move_piece(struct ekv *db, const struct ekv_found *head, const struct ekv_found *piece,
-                      bool pending, uint32_t *address)
+                      uint8_t flags, bool counted, uint32_t *address)
 {
     struct way way = {.top = 0}; /* gcc does not see that way_find fills it */
     struct ekv_found found;
@@ -584,13 +584,13 @@ static int move_piece(struct ekv *db, const struct ekv_found *head, const struct
         if (!error)
             error = node_open(db, &found.record, &node);
         if (!error)
-            error = node_copy(db, &found, &node, way.places[level], child, pending, &copies[level]);
+            error = node_copy(db, &found, &node, way.places[level], child, flags, &copies[level]);
         child = copies[level];
     }
     if (error)
         return error;
     *address = child;
-    if (pending)
+    if (!counted)
         return EKV_OK;
     error = copied(db, &piece->record, piece_address);
     for (uint32_t level = way.bottom; !error && level <= way.top; level++) {
@@ -604,11 +604,18 @@ static int move_piece(struct ekv *db, const struct ekv_found *head, const struct
 int ekv_value_move_piece(struct ekv *db, const struct ekv_found *head,
                          const struct ekv_found *piece, uint32_t *address)
 {
-    return move_piece(db, head, piece, false, address);
+    return move_piece(db, head, piece, EKV_RECORD_MOVED | EKV_RECORD_COMMITS, true, address);
 }
 
-int ekv_value_move_pending(struct ekv *db, const struct ekv_found *head,
-                           const struct ekv_found *piece, uint32_t *address)
+int ekv_value_move_uncounted(struct ekv *db, const struct ekv_found *head,
+                             const struct ekv_found *piece, uint8_t flags, uint32_t *address)
 {
-    return move_piece(db, head, piece, true, address);
+    return move_piece(db, head, piece, flags, false, address);
+}
+
+int ekv_value_holds(struct ekv *db, const struct ekv_record *head, const struct ekv_record *piece)
+{
+    struct way way;
+    return ekv_record_kind(head) == EKV_RECORD_HEAD ? way_find(db, head, piece, &way)
+                                                    : EKV_NOT_FOUND;
 }

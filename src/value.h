@@ -36,16 +36,21 @@ EKV_MUST_CHECK int ekv_value_visit(struct ekv *db, const struct ekv_record *reco
 /* Adds all records of a value to the live counts, or takes them off. */
 EKV_MUST_CHECK int ekv_value_count(struct ekv *db, const struct ekv_record *record, bool add);
 
+/* EKV_OK if the tree of `head` holds `piece` (a chunk or list record), EKV_NOT_FOUND if not. */
+EKV_MUST_CHECK int ekv_value_holds(struct ekv *db, const struct ekv_record *head,
+                                   const struct ekv_record *piece);
+
 /* If the tree of `head` (a current head record) holds `piece` (a chunk or list record), moves the
  * piece to the log's head, and with it what refers to it: the new head's address. EKV_NOT_FOUND if
  * it does not hold it. */
 EKV_MUST_CHECK int ekv_value_move_piece(struct ekv *db, const struct ekv_found *head,
                                         const struct ekv_found *piece, uint32_t *address);
 
-/* The same for a head that is not committed, whose pieces are not counted; the new head is not
- * committed either. */
-EKV_MUST_CHECK int ekv_value_move_pending(struct ekv *db, const struct ekv_found *head,
-                                          const struct ekv_found *piece, uint32_t *address);
+/* The same for a head whose pieces are not counted as live: one that is not committed, or one that
+ * is retained. `flags`: of the new head. */
+EKV_MUST_CHECK int ekv_value_move_uncounted(struct ekv *db, const struct ekv_found *head,
+                                            const struct ekv_found *piece, uint8_t flags,
+                                            uint32_t *address);
 
 /* Bytes of the owner's key that a piece carries, at most. */
 uint32_t ekv_owner_size_max(const struct ekv *db);

@@ -111,9 +111,26 @@ static uint64_t room_of(const struct ekv *db)
     return sectors * body_size(db) + ekv_log_room(&db->log);
 }
 
-static int make_room(struct ekv *db, uint64_t size, uint32_t floor)
+/* With a span that is retained, time alone makes sectors free. */
+static void release_rested(struct ekv *db)
+{
+    if (db->retain_span > 0 && db->sectors.counts[EKV_SECTOR_LIMBO] > 0)
+        ekv_publish_limbo(db);
+}
+
+/* A collection gives no room at once if what it empties must rest: it is done ahead of the need
+ * then, while there is more room than `floor`, and not when there is none. */
+static bool may_collect(const struct ekv *db, uint32_t floor)
+{
+    return db->retain_span == 0 || db->sectors.counts[EKV_SECTOR_LIMBO] == 0 ||
+           ekv_sectors_available(&db->sectors) > floor;
+}
+
+static int collect_room(struct ekv *db, uint64_t size, uint32_t floor)
 {
     uint32_t tries = 2 * ekv_format_of(db)->geometry.sector_count, vain = 0;
+    if (ekv_sectors_available(&db->sectors) < sectors_for(db, size) + floor)
+        release_rested(db);
     for (; tries > 0 && vain < VAIN_MAX; tries--) {
         uint32_t need = sectors_for(db, size) + floor;
         uint32_t available = ekv_sectors_available(&db->sectors);
@@ -122,8 +139,8 @@ static int make_room(struct ekv *db, uint64_t size, uint32_t floor)
         if (available >= need)
             return EKV_OK;
         int error = EKV_NOT_FOUND;
-        if (available + emptied < need && (available > 1 || emptied == 0))
-            error = ekv_gc(db);
+        if (available + emptied < need && (available > 1 || emptied == 0) && may_collect(db, floor))
+            error = ekv_gc(db, EKV_GC_ANY);
         vain = error || room_of(db) > room ? 0 : vain + 1;
         if (error == EKV_NOT_FOUND || error == EKV_FULL)
             error = find_more(db);
@@ -133,6 +150,17 @@ static int make_room(struct ekv *db, uint64_t size, uint32_t floor)
             return error;
     }
     return db->sectors.counts[EKV_SECTOR_LIMBO] > 0 ? EKV_PINNED : EKV_FULL;
+}
+
+static int make_room(struct ekv *db, uint64_t size, uint32_t floor)
+{
+    int error = collect_room(db, size, floor);
+    if (db->retain_count < 2 || (error != EKV_FULL && error != EKV_PINNED))
+        return error;
+    db->pressed = true;
+    error = collect_room(db, size, floor);
+    db->pressed = false;
+    return error;
 }
 
 static int reopen(struct ekv *db)
@@ -192,12 +220,17 @@ static int gc_step(struct ekv *db, uint32_t low, bool *more)
     uint32_t available = ekv_sectors_available(&db->sectors);
     uint32_t emptied = db->sectors.counts[EKV_SECTOR_EMPTIED];
     int error = EKV_NOT_FOUND;
+    if (available <= low + GC_AHEAD)
+        release_rested(db);
     if (available <= low && emptied > 0) {
         *more = true;
         return ekv_publish(db, 0);
     }
-    if (available + emptied <= low + GC_AHEAD)
-        error = ekv_gc(db);
+    if (available + emptied <= low + GC_AHEAD && may_collect(db, low))
+        error = ekv_gc(db, EKV_GC_ANY);
+    else if (db->retain_span > 0 &&
+             may_collect(db, low)) /* what is emptied early has rested early */
+        error = ekv_gc(db, EKV_GC_EARLY);
     /* The head is young now and has room for what is live in the sectors behind it; later it might
      * not have. */
     if (error == EKV_NOT_FOUND && available + emptied <= low &&

@@ -208,7 +208,7 @@ class Store:
                 self.runs = [runs[load(data, at + 1 + 4 * i, 4)] for i in range(data[at])]
                 at += 1 + 4 * data[at]
             else:
-                require(item in (5, 6, 7), "an unknown item in the manifest")
+                require(item in (5, 6, 7, 8), "an unknown item in the manifest")
                 sector, count = load(data, at, 3), data[at + 3]
                 at += 4
                 for _ in range(count):
@@ -218,7 +218,7 @@ class Store:
                     if item == 5:
                         self.live[sector] = data[at + 1]
                     (self.retired.add if item == 7 else self.retired.discard)(sector)
-                    at += 2 if item == 5 else 1
+                    at += 2 if item in (5, 8) else 1
 
     # --- Log -----------------------------------------------------------------------------------
 
@@ -226,7 +226,7 @@ class Store:
         """The record at an address of a log sector with this sequence number, or None."""
         offset = address % self.sector_size
         room = self.sector_size - offset
-        if offset < self.body or offset % self.alignment or not 1 <= self.image[address] & 15 <= 8:
+        if offset < self.body or offset % self.alignment or not 1 <= self.image[address] & 15 <= 11:
             return None
         type_, at, sizes = self.image[address], address + 1, []
         for _ in range(2):
@@ -243,7 +243,8 @@ class Store:
             sizes.append(value)
         version_at = at + sum(sizes)
         time_at = version_at + (6 if type_ & MOVED else 0)
-        end = time_at + (7 if type_ & TIMED else 0) + 4
+        kind, counted = (type_ & 15) % 8 or 8, type_ & 15 > 8
+        end = time_at + (7 if type_ & TIMED else 0) + (1 if counted else 0) + 4
         size = align(end - address, self.alignment)
         if size > room:
             return None
@@ -252,7 +253,7 @@ class Store:
             return None
         require(not any(data[end - 4 - address:-4]), "padding that is not zero")
         version = sequence * self.sector_size + offset
-        return Record(address, size, type_ & 15, type_ & 0xF0, self.image[at:at + sizes[0]],
+        return Record(address, size, kind, type_ & 0xF0, self.image[at:at + sizes[0]],
                       self.image[at + sizes[0]:version_at],
                       load(self.image, version_at, 6) if type_ & MOVED else version,
                       load(self.image, time_at, 7) if type_ & TIMED else 0)
@@ -318,7 +319,7 @@ class Store:
                 stamp = self.stamp_b(stamp.next)
                 require(stamp and stamp.kind == 1, "a transaction that leads nowhere")
                 continue
-            if record.kind <= HEAD and not record.flags & COMMITS:
+            if record.kind <= HEAD and not record.flags & (COMMITS | MOVED):
                 left -= 1
                 self._make_current(record)
             address += record.size

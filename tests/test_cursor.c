@@ -409,6 +409,31 @@ static void a_cursor_over_a_transaction_shows_its_writes(void **state)
     }
 }
 
+static void a_cursor_over_a_transaction_goes_on_while_it_writes(void **state)
+{
+    uint32_t table[2 * 64];
+    struct ekv_cursor cursor;
+    struct ekv_txn txn;
+    (void)state;
+    fixture_start(&on, (struct ekv_geometry){4096, 32, 1, false}, 64);
+    assert_ok(ekv_txn_begin(&txn, on.db, table, sizeof table));
+    for (uint32_t n = 20; n < 40; n += 2)
+        assert_ok(ekv_txn_put(&txn, fixture_key(n), "x", 1));
+    ekv_cursor_open_txn(&cursor, &txn, EKV_USER);
+    for (uint32_t n = 20; n < 40; n += 2) {
+        char key[FIXTURE_KEY_SIZE];
+        size_t size;
+        assert_ok(ekv_cursor_next(&cursor));
+        assert_ok(ekv_cursor_key(&cursor, key, sizeof key, &size));
+        assert_memory_equal(key, fixture_key(n).bytes, size);
+        assert_ok(ekv_txn_put(&txn, fixture_key(n - 20), "y", 1)); /* before it */
+        assert_ok(ekv_txn_put(&txn, fixture_key(n), "z", 1));
+    }
+    assert_result(ekv_cursor_next(&cursor), EKV_NOT_FOUND);
+    ekv_cursor_close(&cursor);
+    ekv_txn_abort(&txn);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -424,6 +449,7 @@ int main(void)
                                   teardown),
         cmocka_unit_test_teardown(a_cursor_over_a_snapshot_shows_the_snapshot, teardown),
         cmocka_unit_test_teardown(a_cursor_over_a_transaction_shows_its_writes, teardown),
+        cmocka_unit_test_teardown(a_cursor_over_a_transaction_goes_on_while_it_writes, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -389,7 +389,7 @@ static void expect_heads(const struct ekv_format *format)
     uint32_t most = ekv_format_record_size_max(format);
     for (uint32_t type = 0; type < 256; type++) {
         uint32_t kind = type & EKV_RECORD_KIND_MASK;
-        if (kind < EKV_RECORD_PUT || kind > EKV_RECORD_OPEN)
+        if (kind < EKV_RECORD_PUT || kind > (EKV_RECORD_HEAD | EKV_RECORD_COUNTED))
             continue;
         for (size_t i = 0; i < 81; i++) {
             uint8_t bytes[EKV_RECORD_HEAD_MAX];
@@ -415,8 +415,10 @@ static void expect_heads(const struct ekv_format *format)
                 EKV_NOT_FOUND);
             assert_result(ekv_record_head_decode(format, bytes, layout.head_size - 1, most, &back),
                           EKV_NOT_FOUND);
-            uint32_t carried = ekv_record_time_offset(&layout) +
-                               (type & EKV_RECORD_TIMED ? EKV_RECORD_TIME_SIZE : 0);
+            uint32_t ordinal_size = kind > EKV_RECORD_OPEN ? EKV_RECORD_ORDINAL_SIZE : 0;
+            uint32_t carried = ekv_record_ordinal_offset(&layout) + ordinal_size;
+            assert_int_equal(ekv_record_ordinal_offset(&layout) - ekv_record_time_offset(&layout),
+                             type & EKV_RECORD_TIMED ? EKV_RECORD_TIME_SIZE : 0);
             assert_true(carried + EKV_CRC_SIZE <= layout.size);
             assert_true(layout.size - carried - EKV_CRC_SIZE < format->alignment);
             assert_int_equal(ekv_record_time_offset(&layout) - ekv_record_version_offset(&layout),
@@ -441,7 +443,7 @@ static void heads_that_no_record_can_begin_with_are_not_found(void **state)
         {0x00, 1, 1},
         {0xff, 1, 1},
         {0x0f, 1, 1},
-        {0x09, 1, 1},
+        {0x0c, 1, 1},
         {0xf0, 1, 1},
         {1, 0x80, 0x00, 1},
         {1, 1, 0x80, 0x00},

@@ -30,12 +30,13 @@ LAYERS = [
     ("L5 publish", ["publish"]),
     ("L5 flush", ["flush"]),
     ("L5 merge", ["merge"]),
+    ("L5 retention", ["retain"]),
     ("L5 gc", ["gc"]),
     ("L6 replay", ["replay"]),
     ("L6 recovery", ["recover"]),
     ("L6 work", ["work"]),
     ("L6 snapshot", ["snapshot"]),
-    ("L6 handles", ["txn", "cursor"]),
+    ("L6 handles", ["txn", "cursor", "history"]),
     ("L7", ["ekv", "check"]),
 ]
 

@@ -58,7 +58,7 @@ put()
 {
     "$ekv" -C "$image" put -- "$1" "$2" || fail "ekv put $1"
 }
-long=$(printf 'L%.0s' $(seq 4000))
+long=$(printf 'L%.0s' $(seq 3999))
 put a "the value of a"
 put a/b "below a"
 put a/b/c "below that"
@@ -90,10 +90,10 @@ show %2Eekv/%value "not the control directory"
 show %2Eekv/tx "nor in it"
 show '100%25' percent
 show %25value "escaped"
-# 4000 = 15 x 253 + 205
+# 3999 = 15 x 253 + 204
 deep=
 for i in $(seq 15); do deep=$deep$part%+/; done
-show "$deep${long:0:205}" "a long key"
+show "$deep${long:0:204}" "a long key"
 show "$part%+/LLLLLLL/x" "a long name"
 expect_same "names in the root" "$(ls -A "$mnt" | LC_ALL=C sort | tr '\n' ' ')" \
     "% %25value %2E%2E %2Eekv 100%25 $part%+ a x "

@@ -178,6 +178,42 @@ static void what_another_commit_changed_since_the_begin_is_a_conflict(void **sta
     model_free(&view);
 }
 
+static void the_keys_in_conflict_are_named(void **state)
+{
+    struct ekv_txn txn;
+    uint32_t place = 0;
+    char key[FIXTURE_KEY_SIZE];
+    uint8_t space;
+    size_t size;
+    (void)state;
+    fixture_start(&on, plain, 16);
+    for (uint32_t n = 0; n < 20; n++)
+        fixture_put(&on, fixture_key(n), 20, n);
+    begin(&txn, 0);
+    for (uint32_t n = 10; n < 30; n++)
+        assert_ok(ekv_txn_put(&txn, fixture_key(n), "x", 1));
+    assert_result(ekv_txn_conflict(&txn, &place, key, sizeof key, &size, &space), EKV_NOT_FOUND);
+    fixture_put(&on, fixture_key(5), 30, 1);
+    fixture_put(&on, fixture_key(12), 30, 2);
+    fixture_delete(&on, fixture_key(15));
+    fixture_put(&on, fixture_key(29), 30, 3);
+    assert_result(ekv_txn_commit(&txn), EKV_CONFLICT);
+    place = 0;
+    for (uint32_t n = 12; n < 30; n += n == 12 ? 3 : 14) {
+        struct ekv_key wanted = fixture_key(n);
+        assert_ok(ekv_txn_conflict(&txn, &place, key, sizeof key, &size, &space));
+        assert_int_equal(space, EKV_USER);
+        assert_int_equal(size, wanted.size);
+        assert_memory_equal(key, wanted.bytes, size);
+    }
+    assert_result(ekv_txn_conflict(&txn, &place, key, sizeof key, &size, &space), EKV_NOT_FOUND);
+    place = 0;
+    assert_result(ekv_txn_conflict(&txn, &place, key, 3, &size, &space), EKV_TOO_LARGE);
+    assert_int_equal(size, fixture_key(12).size);
+    ekv_txn_abort(&txn);
+    fixture_verify(&on);
+}
+
 static void a_conflict_is_still_seen_after_flush_merge_and_collection(void **state)
 {
     (void)state;
@@ -424,6 +460,7 @@ int main(void)
                                   teardown),
         cmocka_unit_test_teardown(what_another_commit_changed_since_the_begin_is_a_conflict,
                                   teardown),
+        cmocka_unit_test_teardown(the_keys_in_conflict_are_named, teardown),
         cmocka_unit_test_teardown(a_conflict_is_still_seen_after_flush_merge_and_collection,
                                   teardown),
         cmocka_unit_test_teardown(interleaved_transactions_commit_what_is_theirs, teardown),
