@@ -120,6 +120,7 @@ static bool mount_store(struct image *image, struct store *store, const struct o
         .memtable_count =
             (uint32_t)(memory / MEMORY_PER_KEY > UINT32_MAX ? UINT32_MAX : memory / MEMORY_PER_KEY),
         .retain_count = options->retain_count,
+        .retain_seconds = options->retain_seconds,
     };
     int error = store_open(store, &image->flash, &mount);
     return error ? explain(error, image, options) : true;

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "ekv.h"
+#include "host/quantity.h"
 
 static const char help[] =
     "usage: ekvfs [OPTION]... IMAGE MOUNTPOINT\n"
@@ -33,7 +34,7 @@ static const char help[] =
     "     umask=OCTAL     permissions that what has none stored does not have (default 022)\n"
     "     offset=N        the store begins there in IMAGE; size=N: and is that large\n"
     "     memory=SIZE     memory for the newest keys (default 64K)\n"
-    "     retain=N        keep at least N versions of each key\n"
+    "     retain=N|SPAN   keep N versions of each key, or what was there since (7d, 12h)\n"
     "     and those of mount(8): noatime, nodev, noexec, nosuid, x-..., ...\n"
     "\n"
     "A value is committed as a whole when the writer closes the file. Unmount with\n"
@@ -49,26 +50,6 @@ static enum options_result wrong(const char *format, const char *word)
 }
 
 /* A size such as 4M, 64K, 1G or 0x1000. */
-static bool parse_size(const char *text, uint64_t *size)
-{
-    char *end;
-    errno = 0;
-    if (*text < '0' || *text > '9')
-        return false;
-    unsigned long long value = strtoull(text, &end, 0);
-    unsigned shift = 0;
-    if (*end == 'K' || *end == 'k')
-        shift = 10;
-    else if (*end == 'M' || *end == 'm')
-        shift = 20;
-    else if (*end == 'G' || *end == 'g')
-        shift = 30;
-    if (shift)
-        end++;
-    *size = (uint64_t)value << shift;
-    return errno == 0 && *end == 0 && *size >> shift == value;
-}
-
 static bool parse_number(const char *text, int base, uint64_t max, uint64_t *number)
 {
     char *end;
@@ -158,13 +139,14 @@ static enum options_result take_value(struct options *options, const char *word,
         options->gid = (gid_t)number;
     else if (strncmp(word, "umask=", length) == 0 && parse_number(value, 8, 0777, &number))
         options->umask = (mode_t)number;
-    else if (strncmp(word, "retain=", length) == 0 && parse_number(value, 10, UINT32_MAX, &number))
-        options->retain_count = (uint32_t)number;
-    else if (strncmp(word, "offset=", length) == 0 && parse_size(value, &number))
+    else if (strncmp(word, "retain=", length) == 0 &&
+             quantity_retention(value, &options->retain_count, &options->retain_seconds))
+        return OPTIONS_MOUNT;
+    else if (strncmp(word, "offset=", length) == 0 && quantity_size(value, &number))
         options->offset = number;
-    else if (strncmp(word, "size=", length) == 0 && parse_size(value, &number))
+    else if (strncmp(word, "size=", length) == 0 && quantity_size(value, &number))
         options->size = number;
-    else if (strncmp(word, "memory=", length) == 0 && parse_size(value, &number))
+    else if (strncmp(word, "memory=", length) == 0 && quantity_size(value, &number))
         options->memory_size = number;
     else
         return wrong("the value in \"-o %s\" cannot be used; see ekvfs --help", word);
@@ -250,7 +232,7 @@ enum options_result options_parse(struct options *options, int count, char **wor
             puts("ekvfs " EKV_VERSION_STRING);
             return OPTIONS_DONE;
         case CREATE:
-            if (!parse_size(optarg, &options->create_size) || options->create_size == 0)
+            if (!quantity_size(optarg, &options->create_size) || options->create_size == 0)
                 return wrong("\"--create=%s\" is no size; write 4M, for example", optarg);
             break;
         case ':':

@@ -21,8 +21,9 @@ struct options {
     bool sync;
     uint64_t create_size; /* 0: do not create */
     uint64_t offset, size;
-    uint64_t memory_size; /* 0: the default */
-    uint32_t retain_count;
+    uint64_t memory_size;  /* 0: the default */
+    uint32_t retain_count; /* these two as in struct ekv_mount_options */
+    uint32_t retain_seconds;
     uid_t uid;
     gid_t gid;
     mode_t umask;

@@ -50,7 +50,8 @@ struct store_options {
     bool read_only;
     bool sync;
     uint32_t memtable_count;
-    uint32_t retain_count;
+    uint32_t retain_count; /* these two as in struct ekv_mount_options */
+    uint32_t retain_seconds;
 };
 
 /* Mounts the engine. Returns the engine's result, not an errno. */

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "host/quantity.h"
 #include "tool.h"
 
 enum { LETTER_OFFSET = 1000, LETTER_JSON, LETTER_HELP };
@@ -146,48 +147,10 @@ bool tool_operands(struct tool *tool, int min, int max, char ***operands, int *c
     return false;
 }
 
-bool parse_size(const char *text, uint64_t *size)
-{
-    char *end;
-    if (*text < '0' || *text > '9')
-        return false;
-    int base = text[0] == '0' && (text[1] == 'x' || text[1] == 'X') ? 16 : 10;
-    errno = 0;
-    unsigned long long number = strtoull(text, &end, base);
-    if (errno != 0)
-        return false;
-    unsigned shift = 0;
-    switch (*end) {
-    case 'k':
-    case 'K':
-        shift = 10;
-        break;
-    case 'm':
-    case 'M':
-        shift = 20;
-        break;
-    case 'g':
-    case 'G':
-        shift = 30;
-        break;
-    default:
-        break;
-    }
-    if (shift) {
-        end++;
-        if (strcmp(end, "iB") == 0)
-            end += 2;
-    }
-    if (*end != 0 || number > UINT64_MAX >> shift)
-        return false;
-    *size = (uint64_t)number << shift;
-    return true;
-}
-
 bool option_size(struct tool *tool, const char *name, const char *text, uint64_t min, uint64_t max,
                  uint64_t *size)
 {
-    if (!parse_size(text, size)) {
+    if (!quantity_size(text, size)) {
         message(tool, "%s '%s' is no number: write 4096, 0x1000, 4K, 1M or 1G", name, text);
         return false;
     }

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "host/quantity.h"
 #include "store.h"
 
 enum {
@@ -25,7 +26,8 @@ struct format_job {
     uint64_t size; /* 0: that of the file */
     uint64_t sector_size;
     uint64_t write_unit;
-    uint64_t retain_count;
+    uint32_t retain_count; /* these two as in struct ekv_format_options */
+    uint32_t retain_seconds;
     uint64_t store_id;
     const char *label;
     bool id_given;
@@ -40,7 +42,7 @@ static const struct option_spec options[] = {
     {"write-unit", 'w', "N", "smallest number of bytes to program (default 1)"},
     {"program-once", LETTER_ONCE, NULL, "a part with ECC: no unit is programmed twice"},
     {"label", 'L', "TEXT", "a name for the store, up to 31 bytes"},
-    {"retain", LETTER_RETAIN, "N", "versions of each key to keep (default 1)"},
+    {"retain", LETTER_RETAIN, "N|SPAN", "keep N versions of each key, or a span (7d, 12h)"},
     {"id", LETTER_ID, "N", "the store's id, such as 0x1234 (default: by chance)"},
     {"blank", LETTER_BLANK, NULL, "the file reads 0xff everywhere: erase nothing"},
     {"force", 'f', NULL, "overwrite what the file holds"},
@@ -58,7 +60,12 @@ static bool take_option(struct tool *tool, struct format_job *job, int option, c
     case 'w':
         return option_size(tool, "--write-unit", value, 1, EKV_WRITE_UNIT_MAX, &job->write_unit);
     case LETTER_RETAIN:
-        return option_size(tool, "--retain", value, 0, UINT32_MAX, &job->retain_count);
+        if (quantity_retention(value, &job->retain_count, &job->retain_seconds))
+            return true;
+        message(tool,
+                "--retain %s: write 5 for versions (at most 255), or a span such as 12h or 7d",
+                value);
+        return false;
     case LETTER_ID:
         job->id_given = true;
         return option_size(tool, "--id", value, 0, UINT64_MAX, &job->store_id);
@@ -228,7 +235,8 @@ static int write_store(struct tool *tool, const struct format_job *job, struct i
     struct ekv_format_options format = {.store_id = job->store_id,
                                         .label = job->label,
                                         .blank = true,
-                                        .retain_count = (uint32_t)job->retain_count};
+                                        .retain_count = job->retain_count,
+                                        .retain_seconds = job->retain_seconds};
     flash->geometry =
         (struct ekv_geometry){(uint32_t)job->sector_size, (uint32_t)(job->size / job->sector_size),
                               (uint32_t)job->write_unit, job->program_once};

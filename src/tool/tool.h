@@ -69,10 +69,8 @@ int tool_option_status(const struct tool *tool, int option);
 /* Operands that are left; false, and a message, when there are not `min` to `max` of them. */
 bool tool_operands(struct tool *tool, int min, int max, char ***operands, int *count);
 
-/* Reads "4096", "0x1000", "64K", "4M", "1G" (also KiB, MiB, GiB). False when it is none. */
-bool parse_size(const char *text, uint64_t *size);
-
-/* The same for an option: says what is wrong when it is no size, or not in min to max. */
+/* Reads a size for an option (host/quantity.h): says what is wrong when it is none, or not in min
+ * to max. */
 bool option_size(struct tool *tool, const char *name, const char *text, uint64_t min, uint64_t max,
                  uint64_t *size);
 
