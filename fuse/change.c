@@ -64,11 +64,11 @@ int change_record(struct fs *fs, struct batch *batch, struct node *directory)
 {
     struct key prefix = {0};
     int error = 0;
-    for (; directory->parent && !directory->recorded && !error; directory = directory->parent) {
+    for (; !directory->top && !directory->recorded && !error; directory = directory->parent) {
         struct attr_record record;
         error = node_key(&fs->nodes, directory, &prefix, NULL);
         if (!error)
-            error = view_attr(&fs->live, prefix.bytes, prefix.size, &record, NULL);
+            error = view_attr(directory->view, prefix.bytes, prefix.size, &record, NULL);
         if (error == ENOENT)
             error = 0;
         if (error || record.has_directory)
@@ -101,18 +101,18 @@ static int mkdir_locked(struct fs *fs, struct node *parent, const char *name,
     }
     struct attr_record record;
     if (!error)
-        error = view_attr(&fs->live, key->bytes, key->size, &record, NULL);
+        error = view_attr(parent->view, key->bytes, key->size, &record, NULL);
     if (error && error != ENOENT)
         return error;
     record.has_directory = true;
     record.directory = *attr;
-    if (!parent->parent || parent->recorded) {
+    if (parent->top || parent->recorded) {
         uint8_t bytes[ATTR_RECORD_MAX];
         size_t size = attr_encode(&record, bytes);
-        return store_put(&fs->store, aside_key(key->bytes, key->size), bytes, size);
+        return view_put(parent->view, aside_key(key->bytes, key->size), bytes, size);
     }
     struct batch batch;
-    error = batch_begin(&batch, &fs->store);
+    error = batch_begin(&batch, parent->view);
     if (error)
         return error;
     error = batch_attr(&batch, key->bytes, key->size, &record);
@@ -147,14 +147,14 @@ static int symlink_locked(struct fs *fs, struct node *parent, const char *name, 
         error = change_admit(fs, 2 * key->size, strlen(target) + ATTR_RECORD_MAX);
     struct attr_record record;
     if (!error)
-        error = view_attr(&fs->live, key->bytes, key->size, &record, NULL);
+        error = view_attr(parent->view, key->bytes, key->size, &record, NULL);
     if (error && error != ENOENT)
         return error;
     record.has_file = true;
     record.file = *attr;
     record.file.set |= ATTR_SYMLINK;
     struct batch batch;
-    error = batch_begin(&batch, &fs->store);
+    error = batch_begin(&batch, parent->view);
     if (error)
         return error;
     error = batch_put(&batch, ekv_key(key->bytes, key->size), target, strlen(target));
@@ -187,7 +187,7 @@ static int needs_keeping(struct fs *fs, struct node *directory, struct key *pref
                          struct attr_record *record, bool *needed)
 {
     *needed = false;
-    if (!directory->parent)
+    if (directory->top)
         return 0;
     int error = node_key(&fs->nodes, directory, prefix, NULL);
     if (!error)
@@ -233,13 +233,13 @@ static int remove_found(struct fs *fs, struct node *parent, const struct tree_na
     const struct key *key = &found->entry.key;
     struct attr_record record;
     struct batch batch;
-    int error = view_attr(&fs->live, key->bytes, key->size, &record, NULL);
+    int error = view_attr(parent->view, key->bytes, key->size, &record, NULL);
     bool has_record = !error;
     if (error && error != ENOENT)
         return error;
-    if (!has_record && !found->entry.directory && (!parent->parent || parent->recorded))
-        return store_delete(&fs->store, ekv_key(key->bytes, key->size));
-    error = batch_begin(&batch, &fs->store);
+    if (!has_record && !found->entry.directory && (parent->top || parent->recorded))
+        return view_delete(parent->view, ekv_key(key->bytes, key->size));
+    error = batch_begin(&batch, parent->view);
     if (error)
         return error;
     if (!found->entry.directory)
@@ -319,8 +319,7 @@ static int rmdir_locked(struct fs *fs, struct node *parent, const char *name, st
     if (!error && !found.entry.directory)
         error = ENOTDIR;
     if (!error)
-        error = walk_is_empty(&fs->live, &found.entry.key,
-                              path_enter(found.entry.path_kind, strlen(name)), &empty);
+        error = tree_is_empty(parent, &found, &empty);
     if (!error && (!empty || (node && file_any_new(fs, node))))
         error = ENOTEMPTY;
     if (!error)
@@ -358,11 +357,11 @@ static int attr_locked(struct fs *fs, struct node *node, const struct attr *attr
     if (!error)
         error = node_key(&fs->nodes, node, &key, NULL);
     if (!error)
-        error = view_attr(&fs->live, key.bytes, key.size, &record, &entry);
+        error = view_attr(node->view, key.bytes, key.size, &record, &entry);
     if (error == ENOENT)
         error = 0;
     if (!error && !directory)
-        error = view_find(&fs->live, ekv_key(key.bytes, key.size), &value);
+        error = view_find(node->view, ekv_key(key.bytes, key.size), &value);
     if (!error)
         error = change_admit(fs, key.size, ATTR_RECORD_MAX);
     if (!error && directory) {
@@ -379,7 +378,7 @@ static int attr_locked(struct fs *fs, struct node *node, const struct attr *attr
     if (!error) {
         uint8_t bytes[ATTR_RECORD_MAX];
         size_t size = attr_encode(&record, bytes);
-        error = size ? store_put(&fs->store, aside_key(key.bytes, key.size), bytes, size) : 0;
+        error = size ? view_put(node->view, aside_key(key.bytes, key.size), bytes, size) : 0;
     }
     key_free(&key);
     return error;
@@ -387,6 +386,12 @@ static int attr_locked(struct fs *fs, struct node *node, const struct attr *attr
 
 int change_attr(struct fs *fs, struct node *node, const struct attr *attr)
 {
+    if (node->view->top == node) {
+        pthread_mutex_lock(&fs->nodes.lock);
+        attr_merge(&node->view->attr, attr);
+        pthread_mutex_unlock(&fs->nodes.lock);
+        return 0;
+    }
     store_write(&fs->store);
     struct file *file = node->kind == NODE_FILE ? file_of(fs, node) : NULL;
     int error = 0;

@@ -38,9 +38,9 @@ struct subtree {
 };
 
 /* Deletes it, or puts a copy of it somewhere else, as it was at a snapshot. */
-EKV_MUST_CHECK int subtree_delete(struct batch *batch, const struct view *then,
+EKV_MUST_CHECK int subtree_delete(struct batch *batch, struct view *then,
                                   const struct subtree *subtree);
-EKV_MUST_CHECK int subtree_copy(struct batch *batch, const struct view *then,
-                                const struct subtree *from, const struct subtree *to);
+EKV_MUST_CHECK int subtree_copy(struct batch *batch, struct view *then, const struct subtree *from,
+                                const struct subtree *to);
 
 #endif

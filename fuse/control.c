@@ -1,12 +1,14 @@
 /* `.ekv/`: figures and the last refusal, generated when a file is opened. */
 #include "control.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "report.h"
+#include "stage.h"
 
 enum { TEXT_MAX = 4096 };
 
@@ -16,39 +18,102 @@ static const struct control_entry root_entries[] = {
     {"stat", CONTROL_STAT, false},
     {"stat.json", CONTROL_STAT_JSON, false},
     {"last_error", CONTROL_LAST_ERROR, false},
+    {"tx", CONTROL_TX, true},
+    {"commit", CONTROL_COMMIT, true},
+    {"snap", CONTROL_SNAP, true},
     {NULL, CONTROL_NONE, false},
 };
-
-static const struct control_entry no_entries[] = {{NULL, CONTROL_NONE, false}};
-
-const struct control_entry *control_entries(enum control_kind directory)
-{
-    return directory == CONTROL_ROOT ? root_entries : no_entries;
-}
 
 const struct control_entry *control_find(enum control_kind directory, const char *name)
 {
     if (directory == CONTROL_NONE)
         return strcmp(name, root.name) == 0 ? &root : NULL;
-    const struct control_entry *entry = control_entries(directory);
+    if (directory != CONTROL_ROOT)
+        return NULL;
+    const struct control_entry *entry = root_entries;
     while (entry->name && strcmp(entry->name, name) != 0)
         entry++;
     return entry->name ? entry : NULL;
 }
 
+static mode_t mode_of(const struct fs *fs, enum control_kind kind)
+{
+    switch (kind) {
+    case CONTROL_TX:
+    case CONTROL_COMMIT:
+    case CONTROL_SNAP:
+        return S_IFDIR | S_ISVTX | fs->directory_mode;
+    case CONTROL_ROOT:
+        return S_IFDIR | 0555;
+    default:
+        return S_IFREG | 0444;
+    }
+}
+
 void control_stat(const struct fs *fs, const struct node *node, struct stat *stat)
 {
-    bool directory = node->control == CONTROL_ROOT;
     int64_t now = store_now();
     memset(stat, 0, sizeof *stat);
     stat->st_ino = node->id;
-    stat->st_mode = directory ? S_IFDIR | 0555 : S_IFREG | 0444;
+    stat->st_mode = mode_of(fs, node->control);
     stat->st_nlink = 1;
     stat->st_uid = fs->uid;
     stat->st_gid = fs->gid;
     stat->st_blksize = 4096;
     stat->st_mtim = (struct timespec){.tv_sec = now / 1000000, .tv_nsec = now % 1000000 * 1000};
     stat->st_ctim = stat->st_atim = stat->st_mtim;
+}
+
+/* --- Names -------------------------------------------------------------------------------------
+ */
+
+static bool add_item(struct control_names *names, bool directory, const char *name, size_t size)
+{
+    if (names->capacity - names->size < size + 2) {
+        size_t capacity = 2 * names->capacity + size + 256;
+        char *bytes = realloc(names->bytes, capacity);
+        if (!bytes)
+            return false;
+        names->bytes = bytes;
+        names->capacity = capacity;
+    }
+    names->bytes[names->size++] = directory ? 'd' : 'f';
+    memcpy(names->bytes + names->size, name, size);
+    names->size += size;
+    names->bytes[names->size++] = 0;
+    return true;
+}
+
+static bool list_views(struct fs *fs, enum view_kind kind, struct control_names *names)
+{
+    bool done = true;
+    pthread_mutex_lock(&fs->nodes.lock);
+    for (const struct view *view = fs->views; view && done; view = view->next)
+        if (view->kind == kind)
+            done = add_item(names, true, view->top->name, view->top->name_size);
+    pthread_mutex_unlock(&fs->nodes.lock);
+    return done;
+}
+
+int control_list(struct fs *fs, const struct node *directory, struct control_names *names)
+{
+    bool done = true;
+    names->size = 0;
+    switch (directory->control) {
+    case CONTROL_ROOT:
+        for (const struct control_entry *entry = root_entries; entry->name && done; entry++)
+            done = add_item(names, entry->directory, entry->name, strlen(entry->name));
+        break;
+    case CONTROL_TX:
+        done = list_views(fs, VIEW_STAGE, names);
+        break;
+    case CONTROL_SNAP:
+        done = list_views(fs, VIEW_SNAPSHOT, names);
+        break;
+    default:
+        break;
+    }
+    return done ? 0 : ENOMEM;
 }
 
 /* --- Figures -----------------------------------------------------------------------------------
@@ -139,6 +204,9 @@ static void add_stat(struct text *text, struct fs *fs)
     add_figure(text, "read_only", stat.read_only);
     add_figure(text, "recovered", stat.recovered);
     add_figure(text, "nodes", fs->nodes.count);
+    add_figure(text, "transactions", stage_count(fs, VIEW_STAGE));
+    add_figure(text, "snapshots", stage_count(fs, VIEW_SNAPSHOT));
+    add_figure(text, "pinned_size", (uint64_t)stat.sectors_pinned * stat.geometry.sector_size);
 }
 
 char *control_text(struct fs *fs, enum control_kind kind, size_t *size)

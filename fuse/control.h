@@ -13,6 +13,9 @@ enum control_kind {
     CONTROL_STAT,
     CONTROL_STAT_JSON,
     CONTROL_LAST_ERROR,
+    CONTROL_TX,     /* staged transactions */
+    CONTROL_COMMIT, /* what is moved here is committed */
+    CONTROL_SNAP,   /* snapshots */
 };
 
 #define CONTROL_NAME ".ekv"
@@ -23,11 +26,25 @@ struct control_entry {
     bool directory;
 };
 
-/* What lies in a directory of the control tree: entries up to one with the name NULL. */
-const struct control_entry *control_entries(enum control_kind directory);
-
-/* What a name means there, or in the mountpoint's root if `directory` is CONTROL_NONE. */
+/* What a name means in a directory of the control tree, or in the mountpoint's root if `directory`
+ * is CONTROL_NONE. NULL: nothing that is always there. */
 const struct control_entry *control_find(enum control_kind directory, const char *name);
+
+/* Whether a node is a control directory of this kind. */
+static inline bool control_is(const struct node *node, enum control_kind kind)
+{
+    return node->kind == NODE_CONTROL && node->control == kind;
+}
+
+/* The names in a control directory: for each a letter, `d` or `f`, and the name, ended by a zero.
+ */
+struct control_names {
+    char *bytes;
+    size_t size, capacity;
+};
+
+EKV_MUST_CHECK int control_list(struct fs *fs, const struct node *directory,
+                                struct control_names *names);
 
 void control_stat(const struct fs *fs, const struct node *node, struct stat *stat);
 

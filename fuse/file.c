@@ -16,7 +16,7 @@
 
 #include "report.h"
 
-enum { COMPARE_SIZE = 64 * 1024, KEPT_SIZE_MAX = 64 * 1024, COMMIT_TIME_SLACK = 1000000 };
+enum { KEPT_SIZE_MAX = 64 * 1024 };
 
 /* --- References --------------------------------------------------------------------------------
  */
@@ -249,8 +249,19 @@ static int resize(struct fs *fs, struct file *file, uint64_t size)
     return 0;
 }
 
+/* What is written after the end of its transaction would be lost without a word. */
+static int refuse_ended(const struct file *file)
+{
+    if (view_is_live(file->node->view) || !view_ended(file->node->view))
+        return 0;
+    return report_refusal(EIO, "the transaction that the file was in has ended");
+}
+
 int file_write(struct fs *fs, struct file *file, uint64_t offset, const void *bytes, size_t size)
 {
+    int ended = refuse_ended(file);
+    if (ended)
+        return ended;
     if (offset > SIZE_MAX / 2 - size)
         return EFBIG;
     pthread_rwlock_wrlock(&file->lock);
@@ -269,6 +280,9 @@ int file_write(struct fs *fs, struct file *file, uint64_t offset, const void *by
 
 int file_resize(struct fs *fs, struct file *file, uint64_t size)
 {
+    int ended = refuse_ended(file);
+    if (ended)
+        return ended;
     if (size > SIZE_MAX / 2)
         return EFBIG;
     pthread_rwlock_wrlock(&file->lock);
@@ -410,79 +424,8 @@ bool file_set_attr(struct file *file, const struct attr *attr)
     return kept;
 }
 
-/* --- Commit ------------------------------------------------------------------------------------
+/* --- What is committed ---
  */
-
-/* Whether the store has these very bytes already. */
-static int same_as_stored(struct fs *fs, const struct file *file, struct ekv_key key, bool *same)
-{
-    struct ekv_entry entry;
-    *same = false;
-    int error = view_find(&fs->live, key, &entry);
-    if (error || entry.size != file->size)
-        return error == ENOENT ? 0 : error;
-    uint8_t *piece = malloc(COMPARE_SIZE);
-    if (!piece)
-        return ENOMEM;
-    size_t done = 0, got = 1;
-    *same = true;
-    while (!error && *same && done < file->size && got > 0) {
-        error = view_get(&fs->live, key, done, piece, COMPARE_SIZE, &got);
-        if (!error)
-            *same = got <= file->size - done && memcmp(piece, file->data + done, got) == 0;
-        done += got;
-    }
-    free(piece);
-    return error;
-}
-
-/* The mtime is the commit time. If somebody was told another one before, that one stands: as the
- * commit time while the difference is small, beside the value otherwise. */
-static void settle_mtime(struct fs *fs, struct file *file)
-{
-    if (!file->mtime_seen || file->attr.set & ATTR_MTIME)
-        return;
-    if (file->mtime >= fs->store.last_time && store_now() - file->mtime < COMMIT_TIME_SLACK) {
-        fs->store.commit_time = file->mtime;
-        return;
-    }
-    struct timespec time = {.tv_sec = file->mtime / 1000000,
-                            .tv_nsec = file->mtime % 1000000 * 1000};
-    attr_set_mtime(&file->attr, time);
-    file->attr_dirty = true;
-}
-
-static int commit_value(struct fs *fs, struct file *file, const struct key *key, bool same)
-{
-    struct attr_record record;
-    struct ekv_key name = ekv_key(key->bytes, key->size);
-    bool aside = file->attr_dirty;
-    if (file->created || aside) {
-        int error = view_attr(&fs->live, key->bytes, key->size, &record, NULL);
-        if (error && error != ENOENT)
-            return error;
-        if (file->created) { /* nothing of an earlier file of that name stays */
-            aside = record.has_file || file->attr.set;
-            memset(&record.file, 0, sizeof record.file);
-        }
-        attr_merge(&record.file, &file->attr);
-        record.has_file = true;
-    }
-    if (!aside)
-        return same ? 0 : store_put(&fs->store, name, file->data, file->size);
-    struct batch batch;
-    int error = batch_begin(&batch, &fs->store);
-    if (error)
-        return error;
-    if (!same)
-        error = batch_put(&batch, name, file->data, file->size);
-    if (!error)
-        error = batch_attr(&batch, key->bytes, key->size, &record);
-    if (!error)
-        return batch_commit(&batch);
-    batch_abort(&batch);
-    return error;
-}
 
 bool file_is_replaced(struct file *file)
 {
@@ -544,7 +487,16 @@ void file_discard(struct fs *fs, struct file *file)
     notify_inode(&fs->notify, node->id);
 }
 
-static void commit_end(struct fs *fs, struct file *file, uint64_t change)
+void file_renew(struct file *file)
+{
+    pthread_rwlock_wrlock(&file->lock);
+    if (!file->dirty && !file->created && !file->dead)
+        drop_content(file);
+    file->change++;
+    pthread_rwlock_unlock(&file->lock);
+}
+
+void file_settled(struct fs *fs, struct file *file, uint64_t change)
 {
     bool keep = has_writers(fs, file);
     pthread_rwlock_wrlock(&file->lock);
@@ -558,90 +510,4 @@ static void commit_end(struct fs *fs, struct file *file, uint64_t change)
             drop_content(file);
     }
     pthread_rwlock_unlock(&file->lock);
-}
-
-int file_commit_locked(struct fs *fs, struct file *file)
-{
-    struct key key = {0};
-    bool same = false;
-    pthread_rwlock_rdlock(&file->lock);
-    uint64_t change = file->change;
-    bool needed = (file->dirty || file->created || file->attr_dirty) && !file->dead;
-    int error = needed ? node_key(&fs->nodes, file->node, &key, NULL) : 0;
-    if (needed && !error && key.size > fs->store.key_size_max)
-        error = ENAMETOOLONG;
-    if (needed && !error && !file->created)
-        error = same_as_stored(fs, file, ekv_key(key.bytes, key.size), &same);
-    if (needed && !error) {
-        if (!same)
-            settle_mtime(fs, file);
-        error = commit_value(fs, file, &key, same);
-        fs->store.commit_time = 0;
-    }
-    pthread_rwlock_unlock(&file->lock);
-    if (needed && !error)
-        commit_end(fs, file, change);
-    key_free(&key);
-    return error;
-}
-
-int file_commit(struct fs *fs, struct file *file)
-{
-    store_write(&fs->store);
-    int error = file_commit_locked(fs, file);
-    store_write_end(&fs->store);
-    return error;
-}
-
-/* The next file after `previous` (NULL: the first), with a reference, giving up that of
- * `previous`. */
-static struct file *next_file(struct fs *fs, struct file *previous)
-{
-    pthread_mutex_lock(&fs->nodes.lock);
-    struct file *file = previous ? previous->next : fs->files;
-    if (file)
-        file->refs++;
-    pthread_mutex_unlock(&fs->nodes.lock);
-    file_release(fs, previous);
-    return file;
-}
-
-bool file_any_new(struct fs *fs, const struct node *directory)
-{
-    bool any = false;
-    pthread_mutex_lock(&fs->nodes.lock);
-    for (struct file *file = fs->files; file && !any; file = file->next)
-        any =
-            file->node->parent == directory && !file->node->unlinked && atomic_load(&file->created);
-    pthread_mutex_unlock(&fs->nodes.lock);
-    return any;
-}
-
-int file_commit_all(struct fs *fs)
-{
-    int result = 0;
-    for (struct file *file = next_file(fs, NULL); file; file = next_file(fs, file)) {
-        int error = file_is_broken(file) ? 0 : file_commit(fs, file);
-        if (error)
-            result = report_failure(error, "the last changes of \"%.*s\" were lost: %s",
-                                    (int)file->node->name_size, file->node->name, strerror(error));
-    }
-    return result;
-}
-
-int file_commit_new(struct fs *fs, const struct node *directory)
-{
-    int result = 0;
-    for (struct file *file = next_file(fs, NULL); file; file = next_file(fs, file)) {
-        pthread_mutex_lock(&fs->nodes.lock);
-        bool here = !directory || file->node->parent == directory;
-        pthread_mutex_unlock(&fs->nodes.lock);
-        pthread_rwlock_rdlock(&file->lock);
-        bool new = file->created && file->size == 0;
-        pthread_rwlock_unlock(&file->lock);
-        int error = here && new ? file_commit(fs, file) : 0;
-        if (error)
-            result = error;
-    }
-    return result;
 }

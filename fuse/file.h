@@ -82,10 +82,20 @@ bool file_is_broken(struct file *file);
 /* Gives up a broken content: what is committed stands again. */
 void file_discard(struct fs *fs, struct file *file);
 
+/* Another value was committed under its name: what is not being changed here is read again. */
+void file_renew(struct file *file);
+
+/* What the file held when `change` was counted is committed. */
+void file_settled(struct fs *fs, struct file *file, uint64_t change);
+
 /* Commits what is not committed, also a broken content. */
 EKV_MUST_CHECK int file_commit(struct fs *fs, struct file *file);
 /* The same with the writer lock held. */
 EKV_MUST_CHECK int file_commit_locked(struct fs *fs, struct file *file);
+/* All files in a transaction, with the writer lock held. */
+EKV_MUST_CHECK int file_commit_view(struct fs *fs, const struct view *view);
+/* The view has ended, and what was not committed in it is gone. */
+void file_abandon(struct fs *fs, const struct view *view);
 /* All files, at unmount; and new and still empty ones in one directory, or all if NULL. */
 EKV_MUST_CHECK int file_commit_all(struct fs *fs);
 EKV_MUST_CHECK int file_commit_new(struct fs *fs, const struct node *directory);

@@ -7,7 +7,7 @@
 #include "node.h"
 #include "notify.h"
 #include "space.h"
-#include "store.h"
+#include "view.h"
 
 struct file;
 struct fs;
@@ -25,14 +25,15 @@ void opened_close_all(struct fs *fs);
 
 struct fs {
     struct store store;
-    struct view live; /* the store as it is */
+    struct view live;   /* the store as it is */
+    struct view *views; /* those that have a name; under the node table's lock */
     struct space space;
     struct node_table nodes;
     struct notify notify;
     struct file *files;                 /* all of them, under the node table's lock */
     struct opened *opened;              /* likewise */
     struct key missing;                 /* looked up last and not there; likewise */
-    unsigned long long missing_commits; /* of the store, then */
+    unsigned long long missing_changes; /* of the store, then */
     uid_t uid;                          /* whose everything is that says nothing else */
     gid_t gid;
     mode_t file_mode; /* permissions of what says nothing else */

@@ -22,6 +22,7 @@ struct handle {
     bool truncated; /* by O_TRUNC or creation, and nothing was committed since */
     bool shared;    /* a copy of the descriptor was closed before anything was written */
     pid_t pid;      /* who wrote last; 0: nobody knows */
+    pid_t closer;   /* who closed a descriptor last; 0: nobody did */
     char *text;
     size_t text_size;
 };
@@ -36,6 +37,16 @@ static inline struct handle *handle_of(const struct fuse_file_info *info)
     return (struct handle *)(uintptr_t)info->fh;
 }
 
+/* EBUSY: a file of a view is open for writing. */
+EKV_MUST_CHECK int handle_any_open(struct fs *fs, const struct view *view);
+
+/* The directory that a request wants to change something in, or whose attributes: an errno if that
+ * is not possible. */
+EKV_MUST_CHECK int changeable(struct fs *fs, fuse_ino_t id, struct node **node);
+
+/* Tells the kernel of a node, whose reference is given up. */
+void reply_entry(fuse_req_t request, struct fs *fs, struct node *node);
+
 /* Answers with a node's attributes, and gives back the reference. */
 void reply_attr(fuse_req_t request, struct fs *fs, struct node *node);
 
@@ -47,6 +58,14 @@ void entry_from_info(struct fs *fs, struct node *node, const struct info *info,
 /* The attributes that a new name gets: only what differs from the defaults. */
 struct attr new_attr(fuse_req_t request, struct fs *fs, struct node *parent, mode_t mode,
                      bool directory);
+
+/* Requests in control directories; in a rename one side at least is in one. */
+void control_lookup(fuse_req_t request, struct fs *fs, struct node *parent, const char *name);
+void control_mkdir(fuse_req_t request, struct fs *fs, struct node *parent, const char *name,
+                   mode_t mode);
+EKV_MUST_CHECK int control_rmdir(struct fs *fs, struct node *parent, const char *name);
+EKV_MUST_CHECK int control_rename(struct fs *fs, struct node *parent, const char *name,
+                                  struct node *new_parent, const char *new_name, unsigned flags);
 
 /* The operations, by file: names, open files, directories. */
 void op_lookup(fuse_req_t request, fuse_ino_t parent, const char *name);

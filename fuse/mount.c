@@ -21,6 +21,7 @@
 #include "handle.h"
 #include "medium.h"
 #include "report.h"
+#include "stage.h"
 
 static bool complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
@@ -237,6 +238,7 @@ static int run(struct fs *fs, const struct options *options, const char *image)
     if (!fs->store.read_only && file_commit_all(fs) != 0)
         result = EXIT_FAILURE;
     opened_close_all(fs);
+    stage_end_all(fs);
     return result;
 }
 

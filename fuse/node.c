@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "view.h"
+
 enum { BUCKETS_FIRST = 256 };
 
 /* --- Keys --------------------------------------------------------------------------------------
@@ -149,7 +151,7 @@ static void grow(struct node_table *table)
 /* --- The table ---------------------------------------------------------------------------------
  */
 
-bool node_table_init(struct node_table *table, const struct view *live)
+bool node_table_init(struct node_table *table, struct view *live)
 {
     memset(table, 0, sizeof *table);
     pthread_mutex_init(&table->lock, NULL);
@@ -161,8 +163,12 @@ bool node_table_init(struct node_table *table, const struct view *live)
     if (!table->by_id || !table->by_name || !table->root)
         return false;
     table->next_generation = (uint64_t)time(NULL);
-    *table->root = (struct node){
-        .id = NODE_ROOT_ID, .view = live, .kind = NODE_DIRECTORY, .lookups = 1, .refs = 1};
+    *table->root = (struct node){.id = NODE_ROOT_ID,
+                                 .view = live,
+                                 .top = true,
+                                 .kind = NODE_DIRECTORY,
+                                 .lookups = 1,
+                                 .refs = 1};
     enter_id(table, table->root);
     table->count = 1;
     return true;
@@ -208,7 +214,7 @@ struct node *node_by_name(struct node_table *table, struct node *parent, const c
 
 /* An id for a path that no known node has. */
 static uint64_t new_id(const struct node_table *table, const struct key *key, enum node_kind kind,
-                       const struct view *view)
+                       struct view *view)
 {
     uint64_t seed = kind == NODE_FILE ? 0x66 : 0x64;
     if (view != table->root->view)
@@ -220,8 +226,8 @@ static uint64_t new_id(const struct node_table *table, const struct key *key, en
 }
 
 static struct node *add(struct node_table *table, struct node *parent, const char *name,
-                        size_t name_size, enum node_kind kind, enum path_kind path_kind,
-                        size_t bytes_size, const struct key *key)
+                        size_t name_size, struct view *view, enum node_kind kind,
+                        const struct key *key)
 {
     if (table->count > table->buckets)
         grow(table);
@@ -233,12 +239,11 @@ static struct node *add(struct node_table *table, struct node *parent, const cha
         return NULL;
     }
     memcpy(copy, name, name_size);
-    node->id = new_id(table, key, kind, parent->view);
+    node->id = new_id(table, key, kind, view);
     node->generation = table->next_generation++;
-    node->view = parent->view;
+    node->view = view;
+    view->nodes++;
     node->kind = kind;
-    node->path_kind = path_kind;
-    node->bytes_size = (uint16_t)bytes_size;
     node->name = copy;
     node->name_size = (uint16_t)name_size;
     node->parent = parent;
@@ -267,10 +272,33 @@ struct node *node_obtain(struct node_table *table, struct node *parent, const ch
         unlink_node(table, node);
         node = NULL;
     }
-    if (!node)
-        node = add(table, parent, name, name_size, kind, path_kind, bytes_size, key);
+    if (!node) {
+        node = add(table, parent, name, name_size, parent->view, kind, key);
+        if (node) {
+            node->path_kind = path_kind;
+            node->bytes_size = (uint16_t)bytes_size;
+        }
+    }
     if (node)
         node->refs++;
+    pthread_mutex_unlock(&table->lock);
+    return node;
+}
+
+struct node *node_add_top(struct node_table *table, struct node *parent, const char *name,
+                          size_t name_size, struct view *view, bool *exists)
+{
+    struct node *node = NULL;
+    pthread_mutex_lock(&table->lock);
+    *exists = find_name(table, parent, name, name_size);
+    if (!*exists)
+        node = add(table, parent, name, name_size, view, NODE_DIRECTORY, &(struct key){0});
+    if (node) {
+        node->top = true;
+        view->top = node;
+        node->path_kind = PATH_NAME;
+        node->refs++;
+    }
     pthread_mutex_unlock(&table->lock);
     return node;
 }
@@ -292,6 +320,8 @@ static void free_unused(struct node_table *table, struct node *node)
         while (*link != node)
             link = &(*link)->next_by_id;
         *link = node->next_by_id;
+        if (--node->view->nodes == 0 && node->view->ended)
+            view_free(node->view);
         cookies_free(node->cookies);
         free(node->name);
         free(node);
@@ -432,7 +462,7 @@ void node_exchange(struct node_table *table, struct node *one, struct node *othe
 
 struct path_place node_place(const struct node *directory)
 {
-    if (!directory->parent)
+    if (directory->top)
         return (struct path_place){.root = true};
     return path_enter(directory->path_kind, directory->name_size);
 }
@@ -445,7 +475,7 @@ static size_t own_size(const struct node *node)
 
 static void fill(const struct node *node, uint8_t *end)
 {
-    for (; node->parent; node = node->parent) {
+    for (; !node->top; node = node->parent) {
         end -= own_size(node);
         if (node->bytes_size == node->name_size) {
             memcpy(end, node->name, node->name_size);
@@ -465,7 +495,7 @@ static void fill(const struct node *node, uint8_t *end)
 static int obstacle(const struct node *node)
 {
     int error = 0;
-    for (; node->parent; node = node->parent) {
+    for (; !node->top; node = node->parent) {
         if (node->moving)
             return EAGAIN;
         if (node->unlinked)
@@ -483,10 +513,10 @@ int node_key(struct node_table *table, const struct node *node, struct key *key,
     if (moves)
         *moves = table->moves;
     /* The value of a directory: the prefix of the directory without its '/'. */
-    bool value = node->parent && node->path_kind == PATH_VALUE;
+    bool value = !node->top && node->path_kind == PATH_VALUE;
     const struct node *last = value ? node->parent : node;
     size_t size = 0;
-    for (const struct node *step = last; step->parent && !error; step = step->parent)
+    for (const struct node *step = last; !step->top && !error; step = step->parent)
         size += own_size(step);
     if (!error && !key_reserve(key, size))
         error = ENOMEM;
@@ -502,7 +532,7 @@ size_t node_key_size(struct node_table *table, const struct node *node)
 {
     size_t size = 0;
     pthread_mutex_lock(&table->lock);
-    for (; node->parent; node = node->parent)
+    for (; !node->top; node = node->parent)
         size += own_size(node);
     pthread_mutex_unlock(&table->lock);
     return size;

@@ -30,12 +30,13 @@ enum node_kind {
 struct file;
 struct view;
 
-/* Read `id`, `generation`, `view`, `kind`, `control` at any time, `file` and the rest under the
- * table's lock. */
+/* Read `id`, `generation`, `view`, `top`, `kind`, `control` at any time, `file` and the rest under
+ * the table's lock. */
 struct node {
     uint64_t id;
     uint64_t generation; /* another for each new node of the same path */
-    const struct view *view;
+    struct view *view;
+    bool top; /* the root of its view */
     enum node_kind kind;
     uint8_t control;
 
@@ -85,7 +86,7 @@ void key_free(struct key *key);
 bool key_set(struct key *key, const void *bytes, size_t size);
 
 /* False: no memory. */
-bool node_table_init(struct node_table *table, const struct view *live);
+bool node_table_init(struct node_table *table, struct view *live);
 void node_table_free(struct node_table *table);
 
 /* The node with an id that the kernel sent; NULL if it never got it from us. */
@@ -100,6 +101,11 @@ struct node *node_by_name(struct node_table *table, struct node *parent, const c
 struct node *node_obtain(struct node_table *table, struct node *parent, const char *name,
                          size_t name_size, enum node_kind kind, enum path_kind path_kind,
                          size_t bytes_size, const struct key *key);
+
+/* The root of a view: a new name in a control directory, with a reference. NULL: no memory, or, if
+ * `exists`, there is such a name. */
+struct node *node_add_top(struct node_table *table, struct node *parent, const char *name,
+                          size_t name_size, struct view *view, bool *exists);
 
 /* The kernel is told of the node once more, or forgets it `count` times. */
 void node_looked_up(struct node_table *table, struct node *node);

@@ -25,9 +25,10 @@ struct directory {
     struct opened opened; /* first */
     pthread_mutex_t lock;
     struct node *node;
-    struct cookies *cookies; /* the node's */
-    off_t offset;            /* where the listing stands */
-    struct new_name **new;   /* in the order of their keys */
+    struct cookies *cookies;      /* the node's */
+    off_t offset;                 /* where the listing stands */
+    struct control_names control; /* of a control directory: as it was when the listing began */
+    struct new_name **new;        /* in the order of their keys */
     size_t new_count, new_at;
     struct walk walk;
     bool walking;
@@ -63,6 +64,7 @@ static void directory_close(struct fs *fs, struct opened *opened)
     struct directory *directory = (struct directory *)opened;
     opened_remove(fs, opened);
     stop(directory);
+    free(directory->control.bytes);
     key_free(&directory->entry.key);
     node_unref(&fs->nodes, directory->node);
     pthread_mutex_destroy(&directory->lock);
@@ -202,8 +204,12 @@ static int start(struct fs *fs, struct directory *directory, off_t offset)
     stop(directory);
     directory->offset = offset;
     if (node->kind == NODE_CONTROL)
-        return 0;
+        return offset > 0 && directory->control.bytes ? 0
+                                                      : control_list(fs, node, &directory->control);
     int error = node_key(&fs->nodes, node, &prefix, NULL);
+    if (!error && node->view->touched)
+        touched_read(node->view->touched, TOUCHED_NAMES, node_place(node).part_length, prefix.bytes,
+                     prefix.size);
     if (!error) {
         error = walk_open(&directory->walk, node->view, &prefix, node_place(node));
         directory->walking = !error;
@@ -229,7 +235,7 @@ struct listing {
     bool ended; /* there are no more names */
     char *buffer;
     size_t size, used;
-    unsigned long long commits; /* when the walk looked at the store */
+    unsigned long long changes; /* when the walk looked at the store */
 };
 
 /* Adds a name with what is known of it; the listing then stands at `offset`. */
@@ -309,7 +315,7 @@ static int put_walked(struct listing *listing, const struct walk_entry *found)
         return ENOMEM;
     struct file *file = file_of(fs, node);
     int error = 0;
-    if (file || atomic_load(&fs->store.commits) != listing->commits) {
+    if (file || atomic_load(&fs->store.changes) != listing->changes) {
         error = entry_fill(fs, node, &entry);
     } else {
         struct info info;
@@ -330,7 +336,7 @@ static int look_ahead(struct listing *listing)
     if (directory->pending || directory->walked)
         return 0;
     if (!directory->walk.open)
-        listing->commits = atomic_load(&listing->fs->store.commits);
+        listing->changes = atomic_load(&listing->fs->store.changes);
     int error = walk_next(&directory->walk, &directory->entry);
     directory->pending = !error;
     directory->looked_now = true;
@@ -360,7 +366,7 @@ static int put_next(struct listing *listing)
         return 0;
     }
     if (!directory->looked_now)
-        listing->commits = ~0ull; /* it was read by an earlier request */
+        listing->changes = ~0ull; /* it was read by an earlier request */
     error = put_walked(listing, &directory->entry);
     directory->pending = listing->full;
     return error;
@@ -369,16 +375,16 @@ static int put_next(struct listing *listing)
 static int put_control(struct listing *listing)
 {
     struct directory *directory = listing->directory;
-    const struct control_entry *entry = control_entries(directory->node->control);
-    for (off_t i = 2; i < directory->offset && entry->name; i++)
-        entry++;
-    listing->ended = !entry->name;
+    const struct control_names *names = &directory->control;
+    size_t at = (size_t)directory->offset - 2;
+    listing->ended = at >= names->size;
     if (listing->ended)
         return 0;
-    off_t next = directory->offset + 1;
+    const char *item = names->bytes + at;
+    off_t next = directory->offset + (off_t)strlen(item) + 1;
     struct fuse_entry_param reply = {
-        .attr = {.st_mode = entry->directory ? S_IFDIR : S_IFREG, .st_ino = (ino_t)next}};
-    put(listing, entry->name, &reply, next);
+        .attr = {.st_mode = *item == 'd' ? S_IFDIR : S_IFREG, .st_ino = (ino_t)next}};
+    put(listing, item + 1, &reply, next);
     return 0;
 }
 

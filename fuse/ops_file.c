@@ -127,7 +127,7 @@ void op_open(fuse_req_t request, fuse_ino_t id, struct fuse_file_info *info)
         return;
     }
     int error = was_lost(fs, node) ? EIO : 0;
-    if (!error && fs->store.read_only && (info->flags & O_ACCMODE) != O_RDONLY)
+    if (!error && view_is_read_only(node->view) && (info->flags & O_ACCMODE) != O_RDONLY)
         error = EROFS;
     struct file *file = NULL;
     if (!error)
@@ -160,11 +160,9 @@ void op_create(fuse_req_t request, fuse_ino_t parent_id, const char *name, mode_
                struct fuse_file_info *info)
 {
     struct fs *fs = request_fs(request);
-    struct node *parent = node_by_id(&fs->nodes, parent_id), *node = NULL;
+    struct node *parent, *node = NULL;
     bool existed = false;
-    int error = !parent ? ESTALE : parent->kind == NODE_CONTROL ? EPERM : 0;
-    if (!error && fs->store.read_only)
-        error = EROFS;
+    int error = changeable(fs, parent_id, &parent);
     if (!error)
         error = name_create(request, fs, parent, name, mode, &node, &existed);
     if (error) {
@@ -201,6 +199,63 @@ void op_create(fuse_req_t request, fuse_ino_t parent_id, const char *name, mode_
     else
         file_release(fs, file);
     node_unref(&fs->nodes, node);
+}
+
+/* A handle that may still be written to, as far as can be told at once. */
+struct holder {
+    pid_t pid;
+    size_t name_size;
+    char name[PATH_NAME_MAX];
+};
+
+/* Whether a handle is open for writing in the view: certainly, or perhaps: then who closed a
+ * descriptor of it last is noted. */
+static bool holds(const struct opened *opened, const struct view *view, struct holder *holder)
+{
+    const struct handle *handle = (const struct handle *)opened;
+    if (opened->close != handle_close || !handle->file || !handle->writes)
+        return false;
+    const struct node *node = handle->file->node;
+    if (node->view != view || node->unlinked)
+        return false;
+    holder->pid = handle->wrote ? 0 : handle->closer;
+    holder->name_size = node->name_size;
+    memcpy(holder->name, node->name, node->name_size);
+    return true;
+}
+
+/* The kernel tells some time after a close that it was the last one; the process that closed can
+ * be asked. */
+int handle_any_open(struct fs *fs, const struct view *view)
+{
+    struct holder *holders = NULL, busy = {0};
+    size_t count = 0, capacity = 0;
+    bool found = false, memory = true;
+    pthread_mutex_lock(&fs->nodes.lock);
+    for (struct opened *opened = fs->opened; opened && !found && memory; opened = opened->next) {
+        if (!holds(opened, view, &busy))
+            continue;
+        found = busy.pid == 0;
+        if (!found && count == capacity) {
+            capacity = 2 * capacity + 8;
+            struct holder *more = realloc(holders, capacity * sizeof *holders);
+            memory = more;
+            holders = more ? more : holders;
+        }
+        if (!found && memory)
+            holders[count++] = busy;
+    }
+    pthread_mutex_unlock(&fs->nodes.lock);
+    for (size_t i = 0; i < count && !found; i++) {
+        busy = holders[i];
+        found = process_holds(busy.pid, busy.name, busy.name_size);
+    }
+    free(holders);
+    if (!memory)
+        return ENOMEM;
+    return !found ? 0
+                  : report_refusal(EBUSY, "not committed: \"%.*s\" in it is open for writing",
+                                   (int)busy.name_size, busy.name);
 }
 
 /* --- Data --------------------------------------------------------------------------------------
@@ -311,6 +366,7 @@ void op_flush(fuse_req_t request, fuse_ino_t id, struct fuse_file_info *info)
     struct handle *handle = handle_of(info);
     int error = 0;
     (void)id;
+    handle->closer = fuse_req_ctx(request)->pid;
     if (handle->file && !handle->wrote)
         handle->shared = true; /* there are more descriptors of it */
     else if (handle->file && is_last_close(fs, handle, fuse_req_ctx(request)->pid))
@@ -325,7 +381,7 @@ void op_fsync(fuse_req_t request, fuse_ino_t id, int data_only, struct fuse_file
     (void)id;
     (void)data_only;
     int error = handle->file ? commit_handle(fs, handle) : 0;
-    if (!error)
+    if (!error && handle->file && view_is_live(handle->file->node->view))
         error = store_sync(&fs->store);
     fuse_reply_err(request, error);
 }

@@ -22,7 +22,7 @@ void entry_from_info(struct fs *fs, struct node *node, const struct info *info,
     *entry = (struct fuse_entry_param){.ino = node->id,
                                        .generation = node->generation,
                                        .attr_timeout = info->settled ? FOREVER : 0,
-                                       .entry_timeout = FOREVER};
+                                       .entry_timeout = node->view->top == node ? 0 : FOREVER};
     tree_stat(fs, node, info, &entry->attr);
 }
 
@@ -46,8 +46,7 @@ static void reply_error(fuse_req_t request, int error)
     fuse_reply_err(request, error);
 }
 
-/* Tells the kernel of a node, whose reference is given up. */
-static void reply_entry(fuse_req_t request, struct fs *fs, struct node *node)
+void reply_entry(fuse_req_t request, struct fs *fs, struct node *node)
 {
     struct fuse_entry_param entry;
     int error = entry_fill(fs, node, &entry);
@@ -71,36 +70,36 @@ void reply_attr(fuse_req_t request, struct fs *fs, struct node *node)
         fuse_reply_attr(request, &entry.attr, entry.attr_timeout);
 }
 
-/* The directory that a request names; replies itself and returns NULL if it cannot be changed. */
-static struct node *changeable(fuse_req_t request, struct fs *fs, fuse_ino_t id)
+int changeable(struct fs *fs, fuse_ino_t id, struct node **node)
 {
-    struct node *node = node_by_id(&fs->nodes, id);
-    int error = !node ? ESTALE : node->kind == NODE_CONTROL ? EPERM : 0;
-    if (!error && fs->store.read_only)
-        error = EROFS;
-    if (!error)
-        return node;
-    reply_error(request, error);
-    return NULL;
+    *node = node_by_id(&fs->nodes, id);
+    if (!*node)
+        return ESTALE;
+    if (view_is_read_only((*node)->view))
+        return EROFS;
+    if ((*node)->kind == NODE_CONTROL)
+        return EPERM;
+    return view_ended((*node)->view) ? ENOENT : 0;
+}
+
+/* The same, but replies itself and returns NULL if it cannot be changed. */
+static struct node *changeable_or_reply(fuse_req_t request, struct fs *fs, fuse_ino_t id)
+{
+    struct node *node;
+    int error = changeable(fs, id, &node);
+    if (error)
+        reply_error(request, error);
+    return error ? NULL : node;
+}
+
+/* Whether a name is `.ekv` in the mountpoint. */
+static bool is_control(const struct fs *fs, const struct node *parent, const char *name)
+{
+    return parent == fs->nodes.root && control_find(CONTROL_NONE, name);
 }
 
 /* --- Lookup ------------------------------------------------------------------------------------
  */
-
-static struct node *control_node(struct fs *fs, struct node *parent,
-                                 const struct control_entry *entry)
-{
-    struct key key = {0};
-    size_t size = strlen(entry->name);
-    if (!key_set(&key, entry->name, size))
-        return NULL;
-    struct node *node =
-        node_obtain(&fs->nodes, parent, entry->name, size, NODE_CONTROL, PATH_NAME, size, &key);
-    if (node)
-        node->control = (uint8_t)entry->kind;
-    key_free(&key);
-    return node;
-}
 
 static void reply_missing(fuse_req_t request)
 {
@@ -126,7 +125,7 @@ static int find_stored(struct fs *fs, struct node *parent, const char *name, str
                        struct fuse_entry_param *reply)
 {
     struct tree_name found;
-    unsigned long long commits = atomic_load(&fs->store.commits);
+    unsigned long long changes = atomic_load(&fs->store.changes);
     int error = tree_find(fs, parent, name, strlen(name), &found);
     const struct walk_entry *entry = &found.entry;
     *node = NULL;
@@ -137,7 +136,7 @@ static int find_stored(struct fs *fs, struct node *parent, const char *name, str
         error = *node ? 0 : ENOMEM;
     }
     struct file *file = *node ? file_of(fs, *node) : NULL;
-    if (*node && (file || atomic_load(&fs->store.commits) != commits)) {
+    if (*node && (file || atomic_load(&fs->store.changes) != changes)) {
         error = entry_fill(fs, *node, reply);
     } else if (*node) {
         struct info info;
@@ -188,17 +187,10 @@ void op_lookup(fuse_req_t request, fuse_ino_t parent_id, const char *name)
         reply_entry(request, fs, node);
         return;
     }
-    const struct control_entry *control = NULL;
-    if (parent->kind == NODE_CONTROL)
-        control = control_find(parent->control, name);
-    else if (parent == fs->nodes.root)
-        control = control_find(CONTROL_NONE, name);
-    struct node *node = control ? control_node(fs, parent, control) : NULL;
-    if (!control && parent->kind == NODE_CONTROL)
-        reply_missing(request);
-    else if (control && !node)
-        reply_error(request, ENOMEM);
-    else if (node || (node = uncommitted(fs, parent, name)))
+    struct node *node;
+    if (parent->kind == NODE_CONTROL || is_control(fs, parent, name))
+        control_lookup(request, fs, parent, name);
+    else if ((node = uncommitted(fs, parent, name)))
         reply_entry(request, fs, node);
     else
         lookup_stored(request, fs, parent, name);
@@ -298,7 +290,7 @@ void op_setattr(fuse_req_t request, fuse_ino_t id, struct stat *stat, int set,
                 struct fuse_file_info *info)
 {
     struct fs *fs = request_fs(request);
-    struct node *node = changeable(request, fs, id);
+    struct node *node = changeable_or_reply(request, fs, id);
     if (!node)
         return;
     int error = 0;
@@ -367,7 +359,12 @@ static void reply_new(fuse_req_t request, struct fs *fs, struct node *parent, co
 void op_mkdir(fuse_req_t request, fuse_ino_t parent_id, const char *name, mode_t mode)
 {
     struct fs *fs = request_fs(request);
-    struct node *parent = changeable(request, fs, parent_id);
+    struct node *parent = node_by_id(&fs->nodes, parent_id);
+    if (parent && parent->kind == NODE_CONTROL) {
+        control_mkdir(request, fs, parent, name, mode);
+        return;
+    }
+    parent = changeable_or_reply(request, fs, parent_id);
     if (!parent)
         return;
     struct attr attr = new_attr(request, fs, parent, mode, true);
@@ -377,7 +374,7 @@ void op_mkdir(fuse_req_t request, fuse_ino_t parent_id, const char *name, mode_t
 void op_symlink(fuse_req_t request, const char *target, fuse_ino_t parent_id, const char *name)
 {
     struct fs *fs = request_fs(request);
-    struct node *parent = changeable(request, fs, parent_id);
+    struct node *parent = changeable_or_reply(request, fs, parent_id);
     if (!parent)
         return;
     struct attr attr = new_attr(request, fs, parent, fs->file_mode, false);
@@ -426,7 +423,7 @@ int name_create(fuse_req_t request, struct fs *fs, struct node *parent, const ch
 void op_mknod(fuse_req_t request, fuse_ino_t parent_id, const char *name, mode_t mode, dev_t device)
 {
     struct fs *fs = request_fs(request);
-    struct node *parent = changeable(request, fs, parent_id), *node;
+    struct node *parent = changeable_or_reply(request, fs, parent_id), *node;
     bool existed;
     (void)device;
     if (!parent)
@@ -469,7 +466,7 @@ void op_link(fuse_req_t request, fuse_ino_t id, fuse_ino_t parent_id, const char
 void op_unlink(fuse_req_t request, fuse_ino_t parent_id, const char *name)
 {
     struct fs *fs = request_fs(request);
-    struct node *parent = changeable(request, fs, parent_id);
+    struct node *parent = changeable_or_reply(request, fs, parent_id);
     if (parent)
         reply_error(request, change_unlink(fs, parent, name));
 }
@@ -477,25 +474,42 @@ void op_unlink(fuse_req_t request, fuse_ino_t parent_id, const char *name)
 void op_rmdir(fuse_req_t request, fuse_ino_t parent_id, const char *name)
 {
     struct fs *fs = request_fs(request);
-    struct node *parent = changeable(request, fs, parent_id);
-    if (!parent)
+    struct node *parent = node_by_id(&fs->nodes, parent_id);
+    if (parent && (parent->kind == NODE_CONTROL || is_control(fs, parent, name))) {
+        reply_error(request, control_rmdir(fs, parent, name));
         return;
-    bool control = parent == fs->nodes.root && control_find(CONTROL_NONE, name);
-    reply_error(request, control ? EPERM : change_rmdir(fs, parent, name));
+    }
+    parent = changeable_or_reply(request, fs, parent_id);
+    if (parent)
+        reply_error(request, change_rmdir(fs, parent, name));
+}
+
+static int rename_node(struct fs *fs, fuse_ino_t parent_id, const char *name,
+                       fuse_ino_t new_parent_id, const char *new_name, unsigned flags)
+{
+    struct node *parent = node_by_id(&fs->nodes, parent_id);
+    struct node *new_parent = node_by_id(&fs->nodes, new_parent_id);
+    if (!parent || !new_parent)
+        return ESTALE;
+    if (parent->kind == NODE_CONTROL || new_parent->kind == NODE_CONTROL ||
+        is_control(fs, parent, name) || is_control(fs, new_parent, new_name))
+        return control_rename(fs, parent, name, new_parent, new_name, flags);
+    int error = changeable(fs, parent_id, &parent);
+    if (!error)
+        error = changeable(fs, new_parent_id, &new_parent);
+    if (!error && parent->view != new_parent->view)
+        error = report_refusal(EPERM,
+                               "\"%s\" cannot be moved into or out of a transaction: copy "
+                               "it",
+                               name);
+    return error ? error : change_rename(fs, parent, name, new_parent, new_name, flags);
 }
 
 void op_rename(fuse_req_t request, fuse_ino_t parent_id, const char *name, fuse_ino_t new_parent_id,
                const char *new_name, unsigned flags)
 {
-    struct fs *fs = request_fs(request);
-    struct node *parent = changeable(request, fs, parent_id);
-    struct node *new_parent = parent ? changeable(request, fs, new_parent_id) : NULL;
-    if (!new_parent)
-        return;
-    bool control = (parent == fs->nodes.root && control_find(CONTROL_NONE, name)) ||
-                   (new_parent == fs->nodes.root && control_find(CONTROL_NONE, new_name));
     reply_error(request,
-                control ? EPERM : change_rename(fs, parent, name, new_parent, new_name, flags));
+                rename_node(request_fs(request), parent_id, name, new_parent_id, new_name, flags));
 }
 
 void op_statfs(fuse_req_t request, fuse_ino_t id)

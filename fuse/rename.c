@@ -72,6 +72,8 @@ static int check(struct fs *fs, const struct side *from, const struct side *to, 
         return report_refusal(EINVAL, "a part of a long name (ending in %%+) cannot be renamed");
     if (source->directory && target->path_kind == PATH_VALUE)
         return EINVAL;
+    if (flags & RENAME_EXCHANGE && !view_is_live(from->parent->view))
+        return report_refusal(EINVAL, "names cannot be exchanged inside a transaction");
     if (flags & RENAME_EXCHANGE)
         return to->found.exists ? 0 : ENOENT;
     if (!to->found.exists)
@@ -85,7 +87,7 @@ static int check(struct fs *fs, const struct side *from, const struct side *to, 
     if (!target->directory)
         return 0;
     bool empty = false;
-    int error = walk_is_empty(&fs->live, &target->key, path_enter(PATH_NAME, 0), &empty);
+    int error = tree_is_empty(to->parent, &to->found, &empty);
     if (!error && (!empty || (to->node && file_any_new(fs, to->node))))
         error = ENOTEMPTY;
     return error;
@@ -105,8 +107,15 @@ static int destination(const struct side *from, const struct side *to, struct ke
     return 0;
 }
 
-static int collect(struct fs *fs, struct batch *batch, const struct view *then,
-                   const struct side *from, const struct side *to, bool exchange)
+/* Removes a copy that could not be completed from a stage. */
+static void take_back(struct batch *batch, struct view *then, const struct subtree *copy)
+{
+    if (subtree_delete(batch, then, copy) == 0)
+        batch->wrote = false;
+}
+
+static int collect(struct fs *fs, struct batch *batch, struct view *then, const struct side *from,
+                   const struct side *to, bool exchange)
 {
     struct key there = {0}, here = {0};
     int error = destination(from, to, &there);
@@ -117,12 +126,16 @@ static int collect(struct fs *fs, struct batch *batch, const struct view *then,
     /* A file is replaced by the put of its new value, all else is deleted first. */
     if (!error && to->found.exists && (exchange || to->subtree.directory))
         error = subtree_delete(batch, then, &to->subtree);
-    if (!error)
+    if (!error && exchange)
         error = subtree_delete(batch, then, &from->subtree);
     if (!error)
         error = subtree_copy(batch, then, &from->subtree, &target);
     if (!error && exchange)
         error = subtree_copy(batch, then, &to->subtree, &source);
+    if (!error && !exchange)
+        error = subtree_delete(batch, then, &from->subtree);
+    else if (error && !view_is_live(batch->view) && !to->found.exists)
+        take_back(batch, then, &target);
     if (!error && from->subtree.directory)
         error = change_record(fs, batch, to->parent);
     if (!error && exchange && to->subtree.directory)
@@ -136,13 +149,14 @@ static int collect(struct fs *fs, struct batch *batch, const struct view *then,
 
 static int commit(struct fs *fs, const struct side *from, const struct side *to, bool exchange)
 {
+    struct view *view = from->parent->view;
     struct ekv_snapshot snapshot;
     struct batch batch;
     ekv_snapshot_open(&snapshot, fs->store.db);
-    struct view then = {.store = &fs->store, .snapshot = &snapshot};
-    int error = batch_begin(&batch, &fs->store);
+    struct view then = {.kind = VIEW_SNAPSHOT, .store = &fs->store, .snapshot = &snapshot};
+    int error = batch_begin(&batch, view);
     if (!error) {
-        error = collect(fs, &batch, &then, from, to, exchange);
+        error = collect(fs, &batch, view_is_live(view) ? &then : view, from, to, exchange);
         if (error)
             batch_abort(&batch);
     }
@@ -204,6 +218,9 @@ static int rename_locked(struct fs *fs, struct side *from, struct side *to, unsi
 {
     bool exchange = flags & RENAME_EXCHANGE;
     int error = side_settle(fs, from);
+    struct touched *touched = from->parent->view->touched;
+    if (!error && touched && from->subtree.directory)
+        touched_read(touched, TOUCHED_BELOW, 0, from->subtree.key->bytes, from->subtree.key->size);
     if (!error && (exchange || flags & RENAME_NOREPLACE))
         error = side_settle(fs, to);
     if (!error)

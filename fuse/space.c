@@ -1,6 +1,6 @@
 /* Space that is promised to files with uncommitted changes.
  *
- * `available` is what the engine can still take. It is looked up again after every commit.
+ * `available` is what the engine can still take. It is looked up again after every change.
  */
 #include "space.h"
 
@@ -17,7 +17,7 @@ void space_init(struct space *space, struct store *store)
     *space = (struct space){.store = store,
                             .capacity = stat.capacity_size,
                             .record_overhead = (uint32_t)stat.record_overhead,
-                            .commits = UINT64_MAX};
+                            .changes = UINT64_MAX};
     pthread_mutex_init(&space->lock, NULL);
 }
 
@@ -33,10 +33,10 @@ uint64_t space_cost(const struct space *space, size_t key_size, uint64_t value_s
 static void look(struct space *space)
 {
     struct ekv_stat stat;
-    uint64_t commits = atomic_load(&space->store->commits);
-    if (space->commits == commits)
+    uint64_t changes = atomic_load(&space->store->changes);
+    if (space->changes == changes)
         return;
-    space->commits = commits;
+    space->changes = changes;
     ekv_stat(space->store->db, &stat);
     uint64_t used = stat.live_size + stat.reserved_size;
     space->capacity = stat.capacity_size;

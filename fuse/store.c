@@ -1,4 +1,4 @@
-/* The mounted store: locks, views, batches, background work.
+/* The mounted store: locks, durability, background work.
  *
  * Lock order, outermost first: the writer lock, a file's lock, the node table's lock, the engine's.
  * The worker takes the writer lock for one step at a time, after a pause without commits, and lets
@@ -219,17 +219,16 @@ void store_write_end(struct store *store)
     pthread_mutex_unlock(&store->writer);
 }
 
-/* After a commit: wakes the worker, and makes it durable if that was asked for. */
-static int committed(struct store *store)
+int store_changed(struct store *store, bool commit)
 {
-    atomic_fetch_add(&store->commits, 1);
+    atomic_fetch_add(&store->changes, 1);
     pthread_mutex_lock(&store->worker_lock);
     bool was_due = store->work_due;
     store->work_due = true;
     if (!was_due)
         pthread_cond_signal(&store->worker_wake);
     pthread_mutex_unlock(&store->worker_lock);
-    return store->sync ? ekv_sync(store->db) : EKV_OK;
+    return commit && store->sync ? ekv_sync(store->db) : EKV_OK;
 }
 
 int store_sync(struct store *store)
@@ -240,191 +239,4 @@ int store_sync(struct store *store)
     int error = ekv_sync(store->db);
     store_write_end(store);
     return store_errno(error);
-}
-
-int store_put(struct store *store, struct ekv_key key, const void *value, size_t size)
-{
-    int error = ekv_put(store->db, key, value, size);
-    if (!error)
-        error = committed(store);
-    return store_errno(error);
-}
-
-int store_delete(struct store *store, struct ekv_key key)
-{
-    int error = ekv_delete(store->db, key);
-    if (error == EKV_NOT_FOUND)
-        return 0;
-    if (!error)
-        error = committed(store);
-    return store_errno(error);
-}
-
-/* --- Views -------------------------------------------------------------------------------------
- */
-
-int view_find(const struct view *view, struct ekv_key key, struct ekv_entry *entry)
-{
-    int error;
-    if (view->txn)
-        error = ekv_txn_find(view->txn, key, entry);
-    else if (view->snapshot)
-        error = ekv_snapshot_find(view->snapshot, key, entry);
-    else
-        error = ekv_find(view->store->db, key, entry);
-    return store_errno(error);
-}
-
-int view_get(const struct view *view, struct ekv_key key, uint64_t offset, void *buffer,
-             size_t capacity, size_t *size)
-{
-    int error;
-    if (view->txn)
-        error = ekv_txn_get(view->txn, key, offset, buffer, capacity, size);
-    else if (view->snapshot)
-        error = ekv_snapshot_get(view->snapshot, key, offset, buffer, capacity, size);
-    else
-        error = ekv_get(view->store->db, key, offset, buffer, capacity, size);
-    return store_errno(error);
-}
-
-void view_cursor_open(const struct view *view, struct ekv_cursor *cursor, uint8_t space)
-{
-    if (view->txn)
-        ekv_cursor_open_txn(cursor, view->txn, space);
-    else if (view->snapshot)
-        ekv_cursor_open_snapshot(cursor, view->snapshot, space);
-    else
-        ekv_cursor_open(cursor, view->store->db, space);
-}
-
-int view_attr(const struct view *view, const void *key, size_t size, struct attr_record *record,
-              struct ekv_entry *entry)
-{
-    uint8_t bytes[ATTR_RECORD_MAX];
-    size_t count = 0;
-    memset(record, 0, sizeof *record);
-    struct ekv_key aside = aside_key(key, size);
-    int error = view_get(view, aside, 0, bytes, sizeof bytes, &count);
-    if (!error && entry)
-        error = view_find(view, aside, entry);
-    if (!error && !attr_decode(bytes, count, record))
-        memset(record, 0, sizeof *record); /* of a later version: the defaults hold */
-    return error;
-}
-
-int view_load(const struct view *view, struct ekv_key key, uint8_t **value, size_t *size)
-{
-    struct ekv_entry entry;
-    *value = NULL;
-    int error = view_find(view, key, &entry);
-    if (error)
-        return error;
-    *value = malloc(entry.size ? (size_t)entry.size : 1);
-    if (!*value)
-        return ENOMEM;
-    error = view_get(view, key, 0, *value, (size_t)entry.size, size);
-    if (error) {
-        free(*value);
-        *value = NULL;
-    }
-    return error;
-}
-
-int view_has_prefix(const struct view *view, uint8_t space, const void *prefix, size_t size,
-                    bool *found)
-{
-    struct ekv_cursor cursor;
-    uint8_t *key = malloc(size ? size : 1);
-    *found = false;
-    if (!key)
-        return ENOMEM;
-    view_cursor_open(view, &cursor, space);
-    int error = ekv_cursor_seek(&cursor, (struct ekv_key){prefix, (uint32_t)size, space, 0});
-    if (!error) {
-        size_t key_size;
-        error = ekv_cursor_key(&cursor, key, size, &key_size);
-        if (error == EKV_TOO_LARGE)
-            error = EKV_OK;
-        *found = !error && key_size >= size && memcmp(key, prefix, size) == 0;
-    }
-    ekv_cursor_close(&cursor);
-    free(key);
-    return error == EKV_NOT_FOUND ? 0 : store_errno(error);
-}
-
-/* --- Batches -----------------------------------------------------------------------------------
- */
-
-int batch_begin(struct batch *batch, struct store *store)
-{
-    batch->store = store;
-    batch->table = NULL;
-    batch->table_size = sizeof batch->small;
-    return store_errno(ekv_txn_begin(&batch->txn, store->db, batch->small, sizeof batch->small));
-}
-
-static int grow(struct batch *batch)
-{
-    size_t size = 2 * batch->table_size;
-    void *table = malloc(size);
-    if (!table)
-        return EKV_MEMORY;
-    int error = ekv_txn_grow(&batch->txn, table, size);
-    if (error) {
-        free(table);
-        return error;
-    }
-    free(batch->table);
-    batch->table = table;
-    batch->table_size = size;
-    return EKV_OK;
-}
-
-int batch_put(struct batch *batch, struct ekv_key key, const void *value, size_t size)
-{
-    int error = ekv_txn_put(&batch->txn, key, value, size);
-    if (error == EKV_MEMORY) {
-        error = grow(batch);
-        if (!error)
-            error = ekv_txn_put(&batch->txn, key, value, size);
-    }
-    return store_errno(error);
-}
-
-int batch_delete(struct batch *batch, struct ekv_key key)
-{
-    int error = ekv_txn_delete(&batch->txn, key);
-    if (error == EKV_MEMORY) {
-        error = grow(batch);
-        if (!error)
-            error = ekv_txn_delete(&batch->txn, key);
-    }
-    return error == EKV_NOT_FOUND ? 0 : store_errno(error);
-}
-
-int batch_attr(struct batch *batch, const void *key, size_t size, const struct attr_record *record)
-{
-    uint8_t bytes[ATTR_RECORD_MAX];
-    size_t count = attr_encode(record, bytes);
-    if (count == 0)
-        return batch_delete(batch, aside_key(key, size));
-    return batch_put(batch, aside_key(key, size), bytes, count);
-}
-
-int batch_commit(struct batch *batch)
-{
-    int error = ekv_txn_commit(&batch->txn);
-    if (error)
-        ekv_txn_abort(&batch->txn);
-    free(batch->table);
-    if (!error)
-        error = committed(batch->store);
-    return store_errno(error);
-}
-
-void batch_abort(struct batch *batch)
-{
-    ekv_txn_abort(&batch->txn);
-    free(batch->table);
 }

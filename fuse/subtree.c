@@ -15,37 +15,25 @@ static bool has_prefix(const struct key *key, const uint8_t *prefix, size_t size
     return key->size >= size && memcmp(key->bytes, prefix, size) == 0;
 }
 
-static int current_key(struct ekv_cursor *cursor, struct key *key)
-{
-    size_t size;
-    int error;
-    if (!key_reserve(key, 1))
-        return ENOMEM;
-    while ((error = ekv_cursor_key(cursor, key->bytes, key->capacity, &size)) == EKV_TOO_LARGE)
-        if (!key_reserve(key, size))
-            return ENOMEM;
-    key->size = size;
-    return store_errno(error);
-}
-
 /* Calls `visit` for every key of one space below a prefix. */
-static int each_below(const struct view *view, uint8_t space, const struct key *prefix,
+static int each_below(struct view *view, uint8_t space, const struct key *prefix,
                       int (*visit)(void *context, const struct key *key), void *context)
 {
-    struct ekv_cursor cursor;
+    struct view_cursor cursor;
     struct key key = {0};
-    view_cursor_open(view, &cursor, space);
     struct ekv_key start = {prefix->bytes, (uint32_t)prefix->size, space, 0};
-    int error = store_errno(ekv_cursor_seek(&cursor, start));
+    int error = view_cursor_open(view, &cursor, space);
+    if (!error)
+        error = view_cursor_seek(&cursor, start);
     while (!error) {
-        error = current_key(&cursor, &key);
+        error = walk_key(&cursor, &key);
         if (error || !has_prefix(&key, prefix->bytes, prefix->size))
             break;
         error = visit(context, &key);
         if (!error)
-            error = store_errno(ekv_cursor_next(&cursor));
+            error = view_cursor_next(&cursor);
     }
-    ekv_cursor_close(&cursor);
+    view_cursor_close(&cursor);
     key_free(&key);
     return error == ENOENT ? 0 : error;
 }
@@ -54,7 +42,7 @@ static int each_below(const struct view *view, uint8_t space, const struct key *
  */
 
 /* Removes the file section of a record and leaves the rest. */
-static int drop_file_attr(struct batch *batch, const struct view *then, const struct key *key)
+static int drop_file_attr(struct batch *batch, struct view *then, const struct key *key)
 {
     struct attr_record record;
     int error = view_attr(then, key->bytes, key->size, &record, NULL);
@@ -74,7 +62,7 @@ static void keep_time(struct attr *attr, int64_t time)
 }
 
 /* Attributes for the copy of a value. */
-static int copy_file_attr(struct batch *batch, const struct view *then, const struct key *from,
+static int copy_file_attr(struct batch *batch, struct view *then, const struct key *from,
                           const struct key *to, const struct ekv_entry *value)
 {
     struct attr_record old, new;
@@ -94,14 +82,14 @@ static int copy_file_attr(struct batch *batch, const struct view *then, const st
     return error ? error : batch_attr(batch, to->bytes, to->size, &new);
 }
 
-static int copy_file(struct batch *batch, const struct view *then, const struct key *from,
+static int copy_file(struct batch *batch, struct view *then, const struct key *from,
                      const struct key *to)
 {
     struct ekv_key key = ekv_key(from->bytes, from->size);
     struct ekv_entry entry;
     uint8_t *value;
     size_t size;
-    if (to->size > batch->store->key_size_max)
+    if (to->size > batch->view->store->key_size_max)
         return ENAMETOOLONG;
     int error = view_find(then, key, &entry);
     if (!error)
@@ -113,7 +101,7 @@ static int copy_file(struct batch *batch, const struct view *then, const struct 
     return error ? error : copy_file_attr(batch, then, from, to, &entry);
 }
 
-static int delete_file(struct batch *batch, const struct view *then, const struct key *key)
+static int delete_file(struct batch *batch, struct view *then, const struct key *key)
 {
     int error = batch_delete(batch, ekv_key(key->bytes, key->size));
     return error ? error : drop_file_attr(batch, then, key);
@@ -124,7 +112,7 @@ static int delete_file(struct batch *batch, const struct view *then, const struc
 
 struct walker {
     struct batch *batch;
-    const struct view *then;
+    struct view *then;
     const struct key *from;
     struct key to; /* prefix, then whole keys */
     size_t to_size;
@@ -133,7 +121,7 @@ struct walker {
 static int translate(struct walker *walker, const struct key *key)
 {
     size_t rest = key->size - walker->from->size;
-    if (walker->to_size + rest > walker->batch->store->key_size_max)
+    if (walker->to_size + rest > walker->batch->view->store->key_size_max)
         return ENAMETOOLONG;
     if (!key_reserve(&walker->to, walker->to_size + rest))
         return ENOMEM;
@@ -200,7 +188,7 @@ static struct key own_key(const struct key *prefix)
     return (struct key){.bytes = prefix->bytes, .size = prefix->size - 1};
 }
 
-int subtree_delete(struct batch *batch, const struct view *then, const struct subtree *subtree)
+int subtree_delete(struct batch *batch, struct view *then, const struct subtree *subtree)
 {
     if (!subtree->directory)
         return delete_file(batch, then, subtree->key);
@@ -212,7 +200,7 @@ int subtree_delete(struct batch *batch, const struct view *then, const struct su
     return error ? error : delete_file(batch, then, &own);
 }
 
-int subtree_copy(struct batch *batch, const struct view *then, const struct subtree *from,
+int subtree_copy(struct batch *batch, struct view *then, const struct subtree *from,
                  const struct subtree *to)
 {
     if (!from->directory)

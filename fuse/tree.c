@@ -26,7 +26,7 @@ static int append(struct key *key, const void *bytes, size_t size)
     return 0;
 }
 
-static int find_attr(const struct view *view, struct walk_entry *entry)
+static int find_attr(struct view *view, struct walk_entry *entry)
 {
     struct attr_record record;
     int error = view_attr(view, entry->key.bytes, entry->key.size, &record, &entry->attr_entry);
@@ -36,7 +36,7 @@ static int find_attr(const struct view *view, struct walk_entry *entry)
     return error == ENOENT ? 0 : error;
 }
 
-static int find_file(const struct view *view, struct tree_name *found)
+static int find_file(struct view *view, struct tree_name *found)
 {
     struct walk_entry *entry = &found->entry;
     entry->directory = false;
@@ -47,7 +47,7 @@ static int find_file(const struct view *view, struct tree_name *found)
     return error == ENOENT ? 0 : error;
 }
 
-static int find_part(const struct view *view, struct tree_name *found)
+static int find_part(struct view *view, struct tree_name *found)
 {
     struct walk_entry *entry = &found->entry;
     entry->directory = true;
@@ -62,7 +62,7 @@ static int find_part(const struct view *view, struct tree_name *found)
 }
 
 /* A whole component: a directory if anything makes it one, else a file. */
-static int find_component(const struct view *view, size_t max, struct tree_name *found)
+static int find_component(struct view *view, size_t max, struct tree_name *found)
 {
     struct walk_entry *entry = &found->entry;
     if (entry->key.size == max) /* no key goes on behind it */
@@ -83,22 +83,37 @@ static int find_component(const struct view *view, size_t max, struct tree_name 
 
 /* The kernel looks a name up right before it creates it: that it is missing need not be found out
  * twice, as long as nothing was committed in between. */
-static bool known_missing(struct fs *fs, const struct key *key, unsigned long long commits)
+static bool known_missing(struct fs *fs, const struct key *key, unsigned long long changes)
 {
     pthread_mutex_lock(&fs->nodes.lock);
-    bool known = fs->missing_commits == commits && fs->missing.size == key->size &&
+    bool known = fs->missing_changes == changes && fs->missing.size == key->size &&
                  fs->missing.bytes && memcmp(fs->missing.bytes, key->bytes, key->size) == 0;
     pthread_mutex_unlock(&fs->nodes.lock);
     return known;
 }
 
-static void remember_missing(struct fs *fs, const struct key *key, unsigned long long commits)
+static void remember_missing(struct fs *fs, const struct key *key, unsigned long long changes)
 {
     pthread_mutex_lock(&fs->nodes.lock);
-    fs->missing_commits = commits;
+    fs->missing_changes = changes;
     if (!key_set(&fs->missing, key->bytes, key->size))
         fs->missing.size = SIZE_MAX;
     pthread_mutex_unlock(&fs->nodes.lock);
+}
+
+/* Notes for a transaction that the name was looked up. */
+static void note(struct touched *touched, struct tree_name *found)
+{
+    struct walk_entry *entry = &found->entry;
+    struct key *key = &entry->key;
+    if (entry->directory) {
+        uint8_t part = path_enter(entry->path_kind, entry->name_size).part_length;
+        touched_read(touched, TOUCHED_DIRECTORY, part, key->bytes, key->size);
+        return;
+    }
+    touched_read(touched, TOUCHED_VALUE, 0, key->bytes, key->size);
+    if (!found->exists && entry->path_kind == PATH_NAME && append(key, "/", 1) == 0)
+        touched_read(touched, TOUCHED_DIRECTORY, 0, key->bytes, key->size--);
 }
 
 /* Whether the kernel knows the name as a file's, so that it is no directory's. */
@@ -110,19 +125,19 @@ static bool known_file(struct fs *fs, struct node *parent, const char *name, siz
     return known;
 }
 
-static int find_live_component(struct fs *fs, const struct view *view, struct tree_name *found)
+static int find_live_component(struct fs *fs, struct view *view, struct tree_name *found)
 {
-    unsigned long long commits = atomic_load(&fs->store.commits);
-    if (known_missing(fs, &found->entry.key, commits))
+    unsigned long long changes = atomic_load(&fs->store.changes);
+    if (known_missing(fs, &found->entry.key, changes))
         return 0;
     int error = find_component(view, fs->store.key_size_max, found);
     if (!error && !found->exists)
-        remember_missing(fs, &found->entry.key, commits);
+        remember_missing(fs, &found->entry.key, changes);
     return error;
 }
 
-int tree_find(struct fs *fs, struct node *parent, const char *name, size_t name_size,
-              struct tree_name *found)
+static int find(struct fs *fs, struct node *parent, const char *name, size_t name_size,
+                struct tree_name *found)
 {
     struct walk_entry *entry = &found->entry;
     uint8_t bytes[PATH_NAME_MAX];
@@ -156,6 +171,25 @@ int tree_find(struct fs *fs, struct node *parent, const char *name, size_t name_
     return find_component(parent->view, fs->store.key_size_max, found);
 }
 
+int tree_find(struct fs *fs, struct node *parent, const char *name, size_t name_size,
+              struct tree_name *found)
+{
+    int error = find(fs, parent, name, name_size, found);
+    if (!error && parent->view->touched)
+        note(parent->view->touched, found);
+    return error;
+}
+
+int tree_is_empty(struct node *parent, const struct tree_name *found, bool *empty)
+{
+    const struct walk_entry *entry = &found->entry;
+    struct path_place place = path_enter(entry->path_kind, entry->name_size);
+    if (parent->view->touched)
+        touched_read(parent->view->touched, TOUCHED_NAMES, place.part_length, entry->key.bytes,
+                     entry->key.size);
+    return walk_is_empty(parent->view, &entry->key, place, empty);
+}
+
 /* --- Stat --------------------------------------------------------------------------------------
  */
 
@@ -178,6 +212,22 @@ static void info_of_directory(struct fs *fs, struct node *node, const struct wal
     if (entry->has_attr && entry->attr.set & ATTR_MTIME && changed <= recorded)
         info->mtime = (struct timespec){.tv_sec = entry->attr.mtime_seconds,
                                         .tv_nsec = entry->attr.mtime_nanoseconds};
+}
+
+/* The root of a view that has a name: its attributes are no part of the store. */
+static void info_of_top(struct fs *fs, struct node *node, struct info *info)
+{
+    pthread_mutex_lock(&fs->nodes.lock);
+    int64_t time = node->entries_changed ? node->entries_changed : node->view->time;
+    *info = (struct info){.directory = true,
+                          .settled = true,
+                          .attr = node->view->attr,
+                          .mtime = from_microseconds(time),
+                          .ctime = from_microseconds(time)};
+    pthread_mutex_unlock(&fs->nodes.lock);
+    if (info->attr.set & ATTR_MTIME)
+        info->mtime = (struct timespec){.tv_sec = info->attr.mtime_seconds,
+                                        .tv_nsec = info->attr.mtime_nanoseconds};
 }
 
 static void info_of_file(struct fs *fs, const struct walk_entry *entry, struct info *info)
@@ -245,9 +295,13 @@ static int find_node(struct fs *fs, struct node *node, struct walk_entry *entry)
 int tree_info(struct fs *fs, struct node *node, struct info *info)
 {
     struct walk_entry entry = {0};
-    struct file *file = file_of(fs, node);
-    unsigned long long commits;
+    unsigned long long changes;
     int error = 0;
+    if (node->view->top == node) {
+        info_of_top(fs, node, info);
+        return 0;
+    }
+    struct file *file = file_of(fs, node);
     entry.directory = node->kind == NODE_DIRECTORY;
     if (file && atomic_load(&file->created)) { /* the store knows nothing of it */
         memset(info, 0, sizeof *info);
@@ -259,7 +313,7 @@ int tree_info(struct fs *fs, struct node *node, struct info *info)
         }
     }
     do { /* the store and the file must be of one moment */
-        commits = atomic_load(&fs->store.commits);
+        changes = atomic_load(&fs->store.changes);
         error = find_node(fs, node, &entry);
         if (error == ENOENT) { /* not committed yet, or removed and still open */
             memset(&entry.entry, 0, sizeof entry.entry);
@@ -273,7 +327,7 @@ int tree_info(struct fs *fs, struct node *node, struct info *info)
             overlay(file, info);
         if (error == ENOENT && (entry.directory || !info->settled))
             error = 0;
-    } while (file && atomic_load(&fs->store.commits) != commits);
+    } while (file && atomic_load(&fs->store.changes) != changes);
     key_free(&entry.key);
     file_release(fs, file);
     return error;

@@ -28,6 +28,9 @@ struct tree_name {
 EKV_MUST_CHECK int tree_find(struct fs *fs, struct node *parent, const char *name, size_t name_size,
                              struct tree_name *found);
 
+/* Whether a directory that was found in `parent` has no names in the store. */
+EKV_MUST_CHECK int tree_is_empty(struct node *parent, const struct tree_name *found, bool *empty);
+
 /* What stat says. */
 EKV_MUST_CHECK int tree_info(struct fs *fs, struct node *node, struct info *info);
 

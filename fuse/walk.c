@@ -22,47 +22,52 @@ static bool begins_with(const struct key *key, const struct key *prefix)
     return key->size >= prefix->size && memcmp(key->bytes, prefix->bytes, prefix->size) == 0;
 }
 
+int walk_key(struct view_cursor *cursor, struct key *key)
+{
+    size_t size;
+    int error;
+    if (!key_reserve(key, 1))
+        return ENOMEM;
+    while (!(error = view_cursor_key(cursor, key->bytes, key->capacity, &size)) &&
+           size > key->capacity)
+        if (!key_reserve(key, size))
+            return ENOMEM;
+    if (!error)
+        key->size = size;
+    return error;
+}
+
 /* Reads the key that the cursor came to. */
 static int head_arrive(struct walk_head *head, const struct key *prefix, int error)
 {
     head->valid = false;
-    if (error == EKV_NOT_FOUND)
-        return 0;
     if (error)
-        return store_errno(error);
-    if (!key_reserve(&head->key, 1))
-        return ENOMEM;
-    size_t size;
-    while ((error = ekv_cursor_key(&head->cursor, head->key.bytes, head->key.capacity, &size)) ==
-           EKV_TOO_LARGE)
-        if (!key_reserve(&head->key, size))
-            return ENOMEM;
-    if (error)
-        return store_errno(error);
-    head->key.size = size;
-    head->valid = begins_with(&head->key, prefix);
-    return 0;
+        return error == ENOENT ? 0 : error;
+    error = walk_key(&head->cursor, &head->key);
+    if (!error)
+        head->valid = begins_with(&head->key, prefix);
+    return error;
 }
 
 static int head_seek(struct walk_head *head, const struct key *prefix, const struct key *to)
 {
     struct ekv_key key = {to->bytes, (uint32_t)to->size, head->space, 0};
-    return head_arrive(head, prefix, ekv_cursor_seek(&head->cursor, key));
+    return head_arrive(head, prefix, view_cursor_seek(&head->cursor, key));
 }
 
 static int head_next(struct walk_head *head, const struct key *prefix)
 {
-    return head_arrive(head, prefix, ekv_cursor_next(&head->cursor));
+    return head_arrive(head, prefix, view_cursor_next(&head->cursor));
 }
 
 static int head_record(struct walk_head *head, struct attr_record *record)
 {
     uint8_t bytes[ATTR_RECORD_MAX];
     size_t size;
-    int error = ekv_cursor_read(&head->cursor, 0, bytes, sizeof bytes, &size);
+    int error = view_cursor_read(&head->cursor, bytes, sizeof bytes, &size);
     if (!error && !attr_decode(bytes, size, record))
         memset(record, 0, sizeof *record);
-    return store_errno(error);
+    return error;
 }
 
 static int compare(const struct key *one, const struct key *other)
@@ -75,7 +80,7 @@ static int compare(const struct key *one, const struct key *other)
 /* --- Opening -----------------------------------------------------------------------------------
  */
 
-int walk_open(struct walk *walk, const struct view *view, const struct key *prefix,
+int walk_open(struct walk *walk, struct view *view, const struct key *prefix,
               struct path_place place)
 {
     memset(walk, 0, sizeof *walk);
@@ -92,10 +97,8 @@ int walk_open(struct walk *walk, const struct view *view, const struct key *pref
 
 void walk_pause(struct walk *walk)
 {
-    if (!walk->open)
-        return;
-    for (int i = 0; i < 2; i++)
-        ekv_cursor_close(&walk->heads[i].cursor);
+    for (int i = 0; i < 2 && walk->open; i++)
+        view_cursor_close(&walk->heads[i].cursor);
     walk->open = false;
 }
 
@@ -145,7 +148,9 @@ static int resume(struct walk *walk)
         return 0;
     walk->open = true;
     for (int i = 0; i < 2; i++)
-        view_cursor_open(walk->view, &walk->heads[i].cursor, walk->heads[i].space);
+        walk->heads[i].cursor.view = NULL;
+    for (int i = 0; i < 2 && !error; i++)
+        error = view_cursor_open(walk->view, &walk->heads[i].cursor, walk->heads[i].space);
     for (int i = 0; i < 2 && !error; i++)
         error = head_seek(&walk->heads[i], &walk->prefix, &walk->position);
     return error;
@@ -237,7 +242,7 @@ static int look(struct walk *walk, struct look *look)
     if (look->aside) {
         error = head_record(aside, &look->record);
         if (!error)
-            error = store_errno(ekv_cursor_entry(&aside->cursor, &look->attr_entry));
+            error = view_cursor_entry(&aside->cursor, &look->attr_entry);
     }
     return error;
 }
@@ -300,7 +305,7 @@ static int show_directory(struct walk *walk, struct walk_entry *entry, const str
         struct attr_record record;
         int error = head_record(aside, &record);
         if (!error)
-            error = store_errno(ekv_cursor_entry(&aside->cursor, &entry->attr_entry));
+            error = view_cursor_entry(&aside->cursor, &entry->attr_entry);
         if (error)
             return error;
         set_attr(entry, &record, true, &entry->attr_entry);
@@ -316,7 +321,7 @@ static int show_file(struct walk *walk, struct walk_entry *entry, const struct l
     entry->path_kind = PATH_NAME;
     if (!key_set(&entry->key, look->key, look->key_size))
         return ENOMEM;
-    int error = store_errno(ekv_cursor_entry(&walk->heads[0].cursor, &entry->entry));
+    int error = view_cursor_entry(&walk->heads[0].cursor, &entry->entry);
     set_attr(entry, &look->record, look->aside, &look->attr_entry);
     if (!error)
         error = skip(walk, look);
@@ -441,7 +446,7 @@ int walk_next(struct walk *walk, struct walk_entry *entry)
 /* --- Existence ---------------------------------------------------------------------------------
  */
 
-int walk_directory_exists(const struct view *view, const struct key *prefix, bool *exists)
+int walk_directory_exists(struct view *view, const struct key *prefix, bool *exists)
 {
     struct attr_record record;
     int error = view_attr(view, prefix->bytes, prefix->size, &record, NULL);
@@ -451,8 +456,7 @@ int walk_directory_exists(const struct view *view, const struct key *prefix, boo
     return view_has_prefix(view, EKV_USER, prefix->bytes, prefix->size, exists);
 }
 
-int walk_is_empty(const struct view *view, const struct key *prefix, struct path_place place,
-                  bool *empty)
+int walk_is_empty(struct view *view, const struct key *prefix, struct path_place place, bool *empty)
 {
     struct walk walk;
     struct walk_entry entry = {0};

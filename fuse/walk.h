@@ -8,7 +8,7 @@
 #define EKVFS_WALK_H
 
 #include "node.h"
-#include "store.h"
+#include "view.h"
 
 /* A name and what is known of it. Of a file: `entry` of its value and its attributes. Of a
  * directory: its attributes if it has a record. */
@@ -26,14 +26,14 @@ struct walk_entry {
 };
 
 struct walk_head {
-    struct ekv_cursor cursor;
+    struct view_cursor cursor;
     struct key key;
     uint8_t space;
     bool valid; /* the cursor stands on `key`, below the prefix */
 };
 
 struct walk {
-    const struct view *view;
+    struct view *view;
     struct key prefix;
     struct path_place place;
     struct key position; /* where to go on */
@@ -46,7 +46,7 @@ struct walk {
 };
 
 /* Begins before the first name. `place` is what the directory means for its names. */
-EKV_MUST_CHECK int walk_open(struct walk *walk, const struct view *view, const struct key *prefix,
+EKV_MUST_CHECK int walk_open(struct walk *walk, struct view *view, const struct key *prefix,
                              struct path_place place);
 
 /* Goes to the place behind a name, whether it is still there or not. */
@@ -60,13 +60,15 @@ EKV_MUST_CHECK int walk_next(struct walk *walk, struct walk_entry *entry);
 void walk_pause(struct walk *walk);
 void walk_close(struct walk *walk);
 
+/* The key that a cursor stands on. */
+EKV_MUST_CHECK int walk_key(struct view_cursor *cursor, struct key *key);
+
 /* Whether a directory exists: it has a record, or a key lies below it. (What has a record below it
  * has one itself.) `prefix` ends with a '/'. */
-EKV_MUST_CHECK int walk_directory_exists(const struct view *view, const struct key *prefix,
-                                         bool *exists);
+EKV_MUST_CHECK int walk_directory_exists(struct view *view, const struct key *prefix, bool *exists);
 
 /* Whether there is any name in a directory. */
-EKV_MUST_CHECK int walk_is_empty(const struct view *view, const struct key *prefix,
+EKV_MUST_CHECK int walk_is_empty(struct view *view, const struct key *prefix,
                                  struct path_place place, bool *empty);
 
 #endif

@@ -2,7 +2,7 @@
 # what mounts an image there, watches the daemon and cleans up. Everything the daemon says on its
 # terminal is a failure, unless a test reads it.
 set -u
-: "${EKV_BUILD_DIR:?}"
+: "${EKV_BUILD_DIR:?}" "${EKV_SOURCE_DIR:?}"
 ekvfs=$EKV_BUILD_DIR/ekvfs
 ekv=$EKV_BUILD_DIR/ekv
 if ! (exec 3<>/dev/fuse) 2>/dev/null; then
@@ -78,4 +78,11 @@ check_image()
 expect_same()
 {
     [ "$2" = "$3" ] || fail "$1: it is '$2', not '$3'"
+}
+
+# run NAME <<END ...: Python in the mountpoint, after mount_common.py.
+run()
+{
+    cat "$EKV_SOURCE_DIR/tests/mount_common.py" - >"$work/part.py"
+    python3 "$work/part.py" "$mnt" || fail "$1"
 }

@@ -4,45 +4,6 @@
 . "$(dirname "$0")/mount_lib.sh"
 
 mount_image --create=8M
-cat >"$work/common.py" <<'END'
-import ctypes, errno, mmap, os, stat, sys
-mnt = sys.argv[1]
-os.chdir(mnt)
-libc = ctypes.CDLL(None, use_errno=True)
-
-def write(name, data, flags=os.O_WRONLY | os.O_CREAT | os.O_TRUNC):
-    fd = os.open(name, flags, 0o666)
-    os.write(fd, data)
-    os.close(fd)
-
-def read(name):
-    with open(name, "rb") as file:
-        return file.read()
-
-def refused(code, function, *arguments):
-    try:
-        function(*arguments)
-    except OSError as error:
-        assert error.errno == code, (errno.errorcode[error.errno], function, arguments)
-    else:
-        raise AssertionError(("not refused", function, arguments))
-
-def rename2(old, new, flags):
-    if libc.renameat2(-100, old.encode(), -100, new.encode(), flags) != 0:
-        raise OSError(ctypes.get_errno(), "renameat2")
-
-def figure(name):
-    for line in open(".ekv/stat"):
-        if line.startswith(name + " "):
-            return int(line.split()[1])
-NOREPLACE, EXCHANGE = 1, 2
-END
-run()
-{
-    cat "$work/common.py" - >"$work/part.py"
-    python3 "$work/part.py" "$mnt" || fail "$1"
-}
-
 run "reading and writing" <<'END'
 write("f", b"0123456789")
 assert read("f") == b"0123456789" and os.stat("f").st_size == 10
