@@ -9,6 +9,7 @@
 #include "space.h"
 #include "view.h"
 
+struct deferred;
 struct file;
 struct fs;
 
@@ -32,6 +33,7 @@ struct fs {
     struct notify notify;
     struct file *files;                 /* all of them, under the node table's lock */
     struct opened *opened;              /* likewise */
+    struct deferred *deferred;          /* requests, likewise */
     struct key missing;                 /* looked up last and not there; likewise */
     unsigned long long missing_changes; /* of the store, then */
     uid_t uid;                          /* whose everything is that says nothing else */

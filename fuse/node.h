@@ -45,6 +45,7 @@ struct node {
     bool moving;       /* a rename is being committed */
     bool removing;     /* it may lose its name in a moment: an open waits to see */
     struct file *kept; /* content of what lost its name, until the kernel forgets it */
+    bool changing;     /* a transaction is about to give it another value: see defer.h */
     bool lost;         /* a commit failed and nobody was told: the next open is */
     uint16_t name_size, bytes_size;
     char *name;

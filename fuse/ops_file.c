@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "defer.h"
 #include "process.h"
 #include "report.h"
 
@@ -126,6 +127,8 @@ void op_open(fuse_req_t request, fuse_ino_t id, struct fuse_file_info *info)
         open_control(request, fs, node, info);
         return;
     }
+    if (defer(request, fs, node, info))
+        return;
     int error = was_lost(fs, node) ? EIO : 0;
     if (!error && view_is_read_only(node->view) && (info->flags & O_ACCMODE) != O_RDONLY)
         error = EROFS;

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "change.h"
+#include "defer.h"
 #include "report.h"
 
 /* --- Replies -----------------------------------------------------------------------------------
@@ -19,9 +20,10 @@
 void entry_from_info(struct fs *fs, struct node *node, const struct info *info,
                      struct fuse_entry_param *entry)
 {
+    bool lasts = info->settled && !defer_is_changing(fs, node);
     *entry = (struct fuse_entry_param){.ino = node->id,
                                        .generation = node->generation,
-                                       .attr_timeout = info->settled ? FOREVER : 0,
+                                       .attr_timeout = lasts ? FOREVER : 0,
                                        .entry_timeout = node->view->top == node ? 0 : FOREVER};
     tree_stat(fs, node, info, &entry->attr);
 }
@@ -217,10 +219,10 @@ void op_getattr(fuse_req_t request, fuse_ino_t id, struct fuse_file_info *info)
     struct fs *fs = request_fs(request);
     struct node *node = node_by_id(&fs->nodes, id);
     (void)info;
-    if (node)
-        reply_attr(request, fs, node);
-    else
+    if (!node)
         reply_error(request, ESTALE);
+    else if (!defer(request, fs, node, NULL))
+        reply_attr(request, fs, node);
 }
 
 static int set_size(struct fs *fs, struct node *node, uint64_t size, pid_t pid,

@@ -5,6 +5,11 @@
  * forget. A node that is no longer what its name says loses the name; who has it open keeps what it
  * was.
  *
+ * A value in the kernel's cache and its size cannot be replaced in one step. So while a value is
+ * replaced nobody new opens the file or learns its size (defer.h), and both are forgotten before
+ * and after. A descriptor that stays open longer than READERS_TRIES may still, in theory, read one
+ * value with the size of the other, if its process loses the processor in the middle of a read.
+ *
  * The notification of a name comes before that of its node: the kernel takes the first only when no
  * lookup is under way in that directory, so by the second it knows whatever node was told last.
  */
@@ -13,8 +18,13 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
+#include "defer.h"
 #include "tree.h"
+
+/* How long a commit waits for those who are reading a file that it changes. */
+enum { READERS_TRIES = 20, READERS_PAUSE_NS = 1000 * 1000 };
 
 /* A name on the way down. */
 struct step {
@@ -72,6 +82,57 @@ static struct ekv_key user_key(const struct settlement *settlement)
 /* --- Before ------------------------------------------------------------------------------------
  */
 
+static int add_node(struct node_list *list, struct fs *fs, struct node *node)
+{
+    if (list->count == list->capacity) {
+        size_t capacity = 2 * list->capacity + 16;
+        struct node **nodes = realloc(list->nodes, capacity * sizeof *nodes);
+        if (!nodes)
+            return ENOMEM;
+        list->nodes = nodes;
+        list->capacity = capacity;
+    }
+    node_ref(&fs->nodes, node);
+    list->nodes[list->count++] = node;
+    return 0;
+}
+
+static bool begin_step(struct settlement *settlement, struct fs *fs, struct step *step)
+{
+    if (!step->last || !step->node || step->node->kind != NODE_FILE)
+        return true;
+    settlement->error = add_node(&settlement->changing, fs, step->node);
+    if (!settlement->error) {
+        defer_begin(fs, step->node);
+        notify_inode(&fs->notify, step->node->id);
+    }
+    return false;
+}
+
+/* Whether somebody has one of the files open that are going to be changed. */
+static bool any_open(const struct settlement *settlement, struct fs *fs)
+{
+    bool open = false;
+    pthread_mutex_lock(&fs->nodes.lock);
+    for (size_t i = 0; i < settlement->changing.count && !open; i++)
+        open = settlement->changing.nodes[i]->file;
+    pthread_mutex_unlock(&fs->nodes.lock);
+    return open;
+}
+
+int settle_begin(struct settlement *settlement, struct fs *fs, struct view *stage)
+{
+    *settlement = (struct settlement){.stage = stage};
+    while (!settlement->error &&
+           (settlement->entry = touched_next(stage->touched, settlement->entry)))
+        if (settlement->entry->kind >= TOUCHED_PUT)
+            walk_down(settlement, fs, begin_step);
+    for (int i = 0; i < READERS_TRIES && any_open(settlement, fs); i++)
+        nanosleep(&(struct timespec){.tv_nsec = READERS_PAUSE_NS}, NULL);
+    notify_settle(&fs->notify);
+    return settlement->error;
+}
+
 /* Whether a file will be missing, or a symbolic link in place of a file or the other way round. */
 static int loses_name(const struct settlement *settlement, struct view *begin, bool *loses)
 {
@@ -95,18 +156,10 @@ static int add_removing(struct settlement *settlement, struct fs *fs, struct nod
 {
     if (node->removing) /* met before */
         return 0;
-    if (settlement->count == settlement->capacity) {
-        size_t capacity = 2 * settlement->capacity + 16;
-        struct node **nodes = realloc(settlement->removing, capacity * sizeof *nodes);
-        if (!nodes)
-            return ENOMEM;
-        settlement->removing = nodes;
-        settlement->capacity = capacity;
-    }
-    node_ref(&fs->nodes, node);
-    settlement->removing[settlement->count++] = node;
-    node_set_removing(&fs->nodes, node, true);
-    return 0;
+    int error = add_node(&settlement->removing, fs, node);
+    if (!error)
+        node_set_removing(&fs->nodes, node, true);
+    return error;
 }
 
 static bool prepare_step(struct settlement *settlement, struct fs *fs, struct step *step)
@@ -132,11 +185,11 @@ static bool prepare_step(struct settlement *settlement, struct fs *fs, struct st
     return false;
 }
 
-int settle_prepare(struct settlement *settlement, struct fs *fs, struct view *stage)
+int settle_prepare(struct settlement *settlement, struct fs *fs)
 {
-    *settlement = (struct settlement){.stage = stage};
+    settlement->entry = NULL;
     while (!settlement->error &&
-           (settlement->entry = touched_next(stage->touched, settlement->entry)))
+           (settlement->entry = touched_next(settlement->stage->touched, settlement->entry)))
         if (settlement->entry->kind >= TOUCHED_PUT)
             walk_down(settlement, fs, prepare_step);
     return settlement->error;
@@ -259,12 +312,24 @@ void settle_committed(struct settlement *settlement, struct fs *fs)
             walk_down(settlement, fs, settle_step);
 }
 
+void settle_release(struct settlement *settlement, struct fs *fs)
+{
+    struct node_list *list = &settlement->removing;
+    for (size_t i = 0; i < list->count; i++) {
+        node_set_removing(&fs->nodes, list->nodes[i], false);
+        node_unref(&fs->nodes, list->nodes[i]);
+    }
+    free(list->nodes);
+    key_free(&settlement->existing);
+    *list = (struct node_list){0};
+}
+
 void settle_end(struct settlement *settlement, struct fs *fs)
 {
-    for (size_t i = 0; i < settlement->count; i++) {
-        node_set_removing(&fs->nodes, settlement->removing[i], false);
-        node_unref(&fs->nodes, settlement->removing[i]);
-    }
-    free(settlement->removing);
-    key_free(&settlement->existing);
+    struct node_list *list = &settlement->changing;
+    notify_settle(&fs->notify);
+    defer_end(fs, list->nodes, list->count);
+    for (size_t i = 0; i < list->count; i++)
+        node_unref(&fs->nodes, list->nodes[i]);
+    free(list->nodes);
 }

@@ -1,14 +1,19 @@
 /* After a transaction was committed: what nodes, open files and the kernel know of the live store
- * is made true again. All with the writer lock held. */
+ * is made true again. */
 #ifndef EKVFS_SETTLE_H
 #define EKVFS_SETTLE_H
 
 #include "fs.h"
 
+struct node_list {
+    struct node **nodes; /* with references */
+    size_t count, capacity;
+};
+
 struct settlement {
     struct view *stage;
-    struct node **removing; /* nodes that are about to lose their names, with references */
-    size_t count, capacity;
+    struct node_list removing;         /* nodes that are about to lose their names */
+    struct node_list changing;         /* those that are about to get another value */
     const struct touched_entry *entry; /* that is being settled */
     struct key existing;               /* prefix of a directory that is there */
     uint64_t told_parent;              /* the last name that the kernel was told to forget */
@@ -17,15 +22,23 @@ struct settlement {
     int error;
 };
 
-/* Before the commit: files that it removes and somebody has open get their content, and nobody
- * opens any of them until settle_end. */
-EKV_MUST_CHECK int settle_prepare(struct settlement *settlement, struct fs *fs, struct view *stage);
+/* First, without the writer lock: whoever opens a file that is going to be changed, or asks for its
+ * size, waits from here on until settle_end, and the kernel has forgotten what it knew. So nobody
+ * reads a new value with an old size. Those who are reading get a moment to finish. */
+EKV_MUST_CHECK int settle_begin(struct settlement *settlement, struct fs *fs, struct view *stage);
 
-/* After it, before the stage is closed: renews nodes and files, and queues notifications. Who asked
- * for the commit waits for these (notify_settle) when it has let go of the lock. */
+/* Right before the commit, with the writer lock as it: files that it removes and somebody has open
+ * get their content, and nobody opens any of them until settle_release. */
+EKV_MUST_CHECK int settle_prepare(struct settlement *settlement, struct fs *fs);
+
+/* After it, before the stage is closed: renews nodes and files, and queues notifications. */
 void settle_committed(struct settlement *settlement, struct fs *fs);
 
-/* At the end, whether it was committed or not. */
+/* After settle_prepare and what came then. */
+void settle_release(struct settlement *settlement, struct fs *fs);
+
+/* At the end, without the writer lock, whether it was committed or not: waits until the kernel has
+ * taken what was queued. */
 void settle_end(struct settlement *settlement, struct fs *fs);
 
 #endif

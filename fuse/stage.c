@@ -54,10 +54,10 @@ static void close_view(struct fs *fs, struct view *view)
     node_unref(&fs->nodes, top);
 }
 
-static int commit_locked(struct fs *fs, struct view *stage)
+/* What can be found wrong with a commit. With the writer lock. */
+static int check(struct fs *fs, struct view *stage)
 {
-    struct settlement settlement = {0};
-    int error = handle_any_open(fs, stage);
+    int error = stage->ended ? ENOENT : handle_any_open(fs, stage);
     if (!error)
         error = file_commit_view(fs, stage);
     if (!error && stage->damaged)
@@ -66,27 +66,42 @@ static int commit_locked(struct fs *fs, struct view *stage)
                                 "before (no space?); remove it (rmdir) and begin again");
     if (!error)
         error = conflict_check(stage);
+    return error;
+}
+
+static int commit(struct fs *fs, struct view *stage, struct settlement *settlement)
+{
+    store_write(&fs->store);
+    int error = check(fs, stage);
     if (!error)
-        error = settle_prepare(&settlement, fs, stage);
+        error = settle_prepare(settlement, fs);
     if (!error)
         error = view_commit(stage);
     if (!error)
-        settle_committed(&settlement, fs);
-    settle_end(&settlement, fs);
+        settle_committed(settlement, fs);
+    settle_release(settlement, fs);
+    if (!error)
+        close_view(fs, stage);
+    store_write_end(&fs->store);
     return error;
 }
 
 int stage_commit(struct fs *fs, struct node *parent, const char *name)
 {
-    store_write(&fs->store);
+    struct settlement settlement;
     struct node *top = node_by_name(&fs->nodes, parent, name, strlen(name));
-    int error = top ? commit_locked(fs, top->view) : ENOENT;
-    if (!error)
-        close_view(fs, top->view);
+    if (!top)
+        return ENOENT;
+    store_write(&fs->store);
+    int error = check(fs, top->view);
     store_write_end(&fs->store);
+    if (!error) {
+        error = settle_begin(&settlement, fs, top->view);
+        if (!error)
+            error = commit(fs, top->view, &settlement);
+        settle_end(&settlement, fs);
+    }
     node_unref(&fs->nodes, top);
-    if (!error)
-        notify_settle(&fs->notify);
     return error;
 }
 
