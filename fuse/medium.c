@@ -1,4 +1,6 @@
-/* The image that a store lies in.
+/* The image or device that a store lies in.
+ *
+ * A device that cannot be written is mounted read-only, as mount(8) does, and with its words.
  *
  * An image that was just unmounted may still be locked for a moment by the daemon that finishes
  * with it, since umount(8) does not wait for that: a lock is waited for a little while.
@@ -37,7 +39,10 @@ static bool explain(int error, const struct image *image, const struct options *
 {
     switch (error) {
     case EKV_NO_STORE:
-        return complain("%s holds no ekv store: name another file, or a new one with --create=4M",
+        return complain(image->device
+                            ? "%s holds no ekv store: write an empty one with `ekv format`"
+                            : "%s holds no ekv store: name another file, or a new one with "
+                              "--create=4M",
                         options->image);
     case EKV_VERSION:
         return complain("%s holds an ekv store of another format version: use the ekvfs that wrote "
@@ -66,6 +71,11 @@ static int open_waiting(struct image *image, const struct options *options)
         if (i > 0)
             nanosleep(&(struct timespec){.tv_nsec = LOCK_PAUSE_NS}, NULL);
         error = image_open(image, options->image, mode, &window);
+        if (error == EKV_READ_ONLY) {
+            complain("warning: %s, so it is mounted read-only", image->error);
+            mode = IMAGE_READ_ONLY;
+            error = image_open(image, options->image, mode, &window);
+        }
     }
     if (error)
         complain("%s", image->error);
@@ -115,7 +125,8 @@ static bool mount_store(struct image *image, struct store *store, const struct o
 {
     uint64_t memory = options->memory_size ? options->memory_size : MEMORY_DEFAULT;
     struct store_options mount = {
-        .read_only = options->read_only,
+        .medium_error = image->error,
+        .read_only = image->read_only,
         .sync = options->sync,
         .memtable_count =
             (uint32_t)(memory / MEMORY_PER_KEY > UINT32_MAX ? UINT32_MAX : memory / MEMORY_PER_KEY),
@@ -138,7 +149,7 @@ bool medium_open(struct image *image, struct store *store, const struct options 
             return false;
         int error = ekv_probe(&image->flash);
         bool good = error ? explain(error, image, options) : true;
-        if (good && options->offset == 0 && options->size == 0 && image_check_sectors(image))
+        if (good && image_check_sectors(image))
             good = complain("%s", image->error);
         if (!good) {
             image_close(image);

@@ -149,10 +149,10 @@ static struct fuse_session *session_new(struct fs *fs, const struct options *opt
     struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
     escape(image, name, sizeof name);
     bool named = strstr(options->pass, "fsname=");
-    snprintf(list, sizeof list, "-odefault_permissions%s%s%s%s%s",
-             strstr(options->pass, "subtype=") ? "" : ",subtype=ekvfs",
-             named ? "" : ",fsname=", named ? "" : name, options->pass[0] ? "," : "",
-             options->pass);
+    snprintf(
+        list, sizeof list, "-odefault_permissions%s%s%s%s%s%s", fs->store.read_only ? ",ro" : "",
+        strstr(options->pass, "subtype=") ? "" : ",subtype=ekvfs",
+        named ? "" : ",fsname=", named ? "" : name, options->pass[0] ? "," : "", options->pass);
     struct fuse_session *session = NULL;
     if (fuse_opt_add_arg(&args, "ekvfs") == 0 && fuse_opt_add_arg(&args, list) == 0 &&
         (!options->debug || fuse_opt_add_arg(&args, "-d") == 0))

@@ -28,6 +28,9 @@ static void lock_write(void *context)
     pthread_rwlock_wrlock(&((struct store *)context)->engine_lock);
 }
 
+/* Of the one medium that this process has open. */
+static const char *medium_error = "";
+
 static void unlock(void *context)
 {
     pthread_rwlock_unlock(&((struct store *)context)->engine_lock);
@@ -57,6 +60,7 @@ int store_open(struct store *store, const struct ekv_flash *flash,
                const struct store_options *options)
 {
     memset(store, 0, sizeof *store);
+    medium_error = options->medium_error;
     store->read_only = options->read_only;
     store->sync = options->sync;
     store->geometry = flash->geometry;
@@ -203,7 +207,8 @@ int store_errno(int result)
     case EKV_CORRUPT:
         return report_failure(EIO, "the image is damaged: unmount and run `ekv check` on it");
     default:
-        return report_failure(EIO, "reading or writing the image failed (result %d)", result);
+        return report_failure(EIO, "reading or writing the image failed: %s",
+                              *medium_error ? medium_error : "it does not say why");
     }
 }
 

@@ -38,7 +38,10 @@ struct store {
     bool work_due;
 };
 
+/* `medium_error` is where the medium keeps its sentence about the last failure, as long as it is
+ * open. */
 struct store_options {
+    const char *medium_error;
     bool read_only;
     bool sync;
     uint32_t memtable_count;

@@ -1,4 +1,4 @@
-/* Flash in an image file: opening, locking and the four driver functions.
+/* Flash in an image file: opening, and the four driver functions. Devices are handed to mtd.h.
  *
  * Invariants: the mapping is readable for as long as the image is open, whatever happens to the
  * file; once `failed` is set, no program, erase or sync succeeds any more. After a failed
@@ -8,7 +8,7 @@
 #define _GNU_SOURCE
 #include "image.h"
 
-#include <dirent.h>
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -17,10 +17,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "lock.h"
+#include "mtd.h"
 
 enum { UNIT = 512, COPY_ROUNDS = 64, SLOT_COUNT = 64, BUFFER_SIZE = 4096 };
 
@@ -225,68 +227,23 @@ static int image_sync(void *context, bool barrier_only)
 
 static const struct ekv_flash_driver driver = {image_read, image_program, image_erase, image_sync};
 
-/* --- Locks ----------------------------------------------------------------------------------- */
+/* --- Opening --------------------------------------------------------------------------------- */
 
-/* Whether a process has the file open. */
-static bool has_open(const char *process, const struct stat *status)
-{
-    char path[600];
-    struct stat other;
-    bool found = false;
-    snprintf(path, sizeof path, "/proc/%s/fd", process);
-    DIR *files = opendir(path);
-    for (struct dirent *entry; files && !found && (entry = readdir(files));) {
-        snprintf(path, sizeof path, "/proc/%s/fd/%s", process, entry->d_name);
-        found = stat(path, &other) == 0 && other.st_ino == status->st_ino &&
-                other.st_dev == status->st_dev;
-    }
-    if (files)
-        closedir(files);
-    return found;
-}
-
-/* Says which other process has the file open, as " by ekvfs (process 12)", or "". The process that
- * took the lock may have left it to a child, so what /proc/locks names would mislead. */
-static void find_holder(const struct stat *status, char *text, size_t size)
-{
-    char path[300], command[40] = "";
-    text[0] = 0;
-    DIR *processes = opendir("/proc");
-    for (struct dirent *entry; processes && !text[0] && (entry = readdir(processes));) {
-        long process = strtol(entry->d_name, NULL, 10);
-        if (process <= 0 || process == (long)getpid() || !has_open(entry->d_name, status))
-            continue;
-        snprintf(path, sizeof path, "/proc/%s/comm", entry->d_name);
-        FILE *file = fopen(path, "re");
-        if (file && fgets(command, sizeof command, file))
-            command[strcspn(command, "\n")] = 0;
-        if (file)
-            fclose(file);
-        snprintf(text, size, " by %s (process %ld)", command[0] ? command : "a program", process);
-    }
-    if (processes)
-        closedir(processes);
-}
-
-static int lock(struct image *image, enum image_mode mode, const struct stat *status)
+static int lock(struct image *image, enum image_mode mode)
 {
     char holder[80];
-    int kind = mode == IMAGE_READ_WRITE ? LOCK_EX : LOCK_SH;
-    if (flock(image->file, kind | LOCK_NB) == 0)
-        return EKV_OK;
-    if (errno != EWOULDBLOCK)
+    int error = lock_take(image->file, mode == IMAGE_READ_WRITE, holder, sizeof holder);
+    if (error == EKV_IO)
         return fail(image, EKV_IO, "%s cannot be locked: %s", image->name, strerror(errno));
-    if (mode == IMAGE_VIEW) {
+    if (error && mode == IMAGE_VIEW) {
         image->copied = true;
         return EKV_OK;
     }
-    find_holder(status, holder, sizeof holder);
-    return fail(image, EKV_BUSY, "%s is in use%s: unmount it or end that program first%s",
-                image->name, holder,
-                mode == IMAGE_READ_WRITE ? ", or open the image read-only" : "");
+    if (error)
+        lock_explain(image->error, sizeof image->error, image->name, holder, "image",
+                     mode == IMAGE_READ_WRITE);
+    return error;
 }
-
-/* --- Opening --------------------------------------------------------------------------------- */
 
 static int open_file(struct image *image, const char *path, bool read_only, struct stat *status)
 {
@@ -304,6 +261,10 @@ static int open_file(struct image *image, const char *path, bool read_only, stru
         return fail(image, EKV_IO, "%s cannot be opened: %s", image->name, strerror(errno));
     if (fstat(image->file, status) != 0)
         return fail(image, EKV_IO, "%s cannot be examined: %s", image->name, strerror(errno));
+    if (mtd_is_block_device(status))
+        return fail(image, EKV_INVALID,
+                    "%s is the block device of an MTD: name its character device, /dev/mtd%u",
+                    image->name, minor(status->st_rdev));
     if (!S_ISREG(status->st_mode))
         return fail(image, EKV_INVALID, "%s is a %s, not an image file", image->name,
                     S_ISDIR(status->st_mode)                               ? "directory"
@@ -359,36 +320,59 @@ static int map_file(struct image *image)
     return EKV_OK;
 }
 
-/* Copies the image while somebody may write it, until a whole round finds nothing changed: then
+/* Reads what is in the file or on the device now. */
+static int fetch(struct image *image, uint32_t address, void *buffer, uint32_t size)
+{
+    if (image->device)
+        return image->flash.driver->read(image->flash.context, address, buffer, size) ? EKV_IO
+                                                                                      : EKV_OK;
+    ssize_t got = pread(image->file, buffer, size, (off_t)(image->offset + address));
+    if (got == (ssize_t)size)
+        return EKV_OK;
+    return fail(image, EKV_IO, "%s cannot be read: %s", image->name,
+                got < 0 ? strerror(errno) : "it was truncated");
+}
+
+/* Copies what differs from the copy so far. */
+static int copy_round(struct image *image, uint8_t *copy, bool *changed)
+{
+    for (uint32_t address = 0; address < image->size; address += UNIT) {
+        uint8_t buffer[UNIT];
+        int error = fetch(image, address, buffer, UNIT);
+        if (error)
+            return error;
+        if (memcmp(copy + address, buffer, UNIT) == 0)
+            continue;
+        memcpy(copy + address, buffer, UNIT);
+        *changed = true;
+    }
+    return EKV_OK;
+}
+
+/* Copies the image. While somebody may write it, until a whole round finds nothing changed: then
  * the copy is what the image held between that round and the one before. It looks like an image
  * after a power cut at that moment, which every mount understands. */
 static int map_copy(struct image *image)
 {
-    image->mapping_size = image->size;
-    void *mapping = mmap(NULL, image->mapping_size, PROT_READ | PROT_WRITE,
+    void *mapping = mmap(NULL, image->size, PROT_READ | PROT_WRITE,
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (mapping == MAP_FAILED)
         return fail(image, EKV_MEMORY, "there is no memory for a view of %s", image->name);
     image->mapping = mapping;
-    image->flash.map = image->mapping;
-    for (int round = 0; round < COPY_ROUNDS; round++) {
-        bool changed = round == 0;
-        for (uint32_t address = 0; address < image->size; address += UNIT) {
-            uint8_t buffer[UNIT];
-            ssize_t got = pread(image->file, buffer, UNIT, (off_t)(image->offset + address));
-            if (got != UNIT)
-                return fail(image, EKV_IO, "%s cannot be read: %s", image->name,
-                            got < 0 ? strerror(errno) : "it was truncated");
-            if (memcmp(image->mapping + address, buffer, UNIT) == 0)
-                continue;
-            memcpy(image->mapping + address, buffer, UNIT);
-            changed = true;
-        }
-        if (!changed)
-            return EKV_OK;
+    image->mapping_size = image->size;
+    bool changed = true;
+    int error = EKV_OK;
+    for (int round = 0; round < COPY_ROUNDS && changed && !error; round++) {
+        changed = round == 0 && image->copied;
+        error = copy_round(image, image->mapping, &changed);
+        changed = changed && image->copied;
     }
-    return fail(image, EKV_BUSY, "%s is being written without a pause: try again later",
-                image->name);
+    if (!error && changed)
+        error = fail(image, EKV_BUSY, "%s is being written without a pause: try again later",
+                     image->name);
+    if (!error)
+        image->flash.map = image->mapping;
+    return error;
 }
 
 static void init(struct image *image, const char *path, bool read_only)
@@ -409,7 +393,7 @@ static int give_up(struct image *image, int error)
 static int complete(struct image *image, enum image_mode mode, const struct image_window *window,
                     const struct stat *status)
 {
-    int error = lock(image, mode, status);
+    int error = lock(image, mode);
     struct stat now = *status;
     if (!error && fstat(image->file, &now) != 0)
         error = fail(image, EKV_IO, "%s cannot be examined: %s", image->name, strerror(errno));
@@ -425,11 +409,28 @@ static int complete(struct image *image, enum image_mode mode, const struct imag
     return EKV_OK;
 }
 
+static int open_device(struct image *image, const char *path, enum image_mode mode,
+                       const struct image_window *window)
+{
+    int error = mtd_open(&image->device, path, mode == IMAGE_READ_WRITE,
+                         mode == IMAGE_VIEW ? &image->copied : NULL, window ? window->offset : 0,
+                         window ? window->size : 0, &image->flash, &image->native, image->error,
+                         sizeof image->error);
+    if (!error) {
+        image->size = ekv_flash_size(&image->flash);
+        error = image->copied ? map_copy(image) : EKV_OK;
+    }
+    return error ? give_up(image, error) : EKV_OK;
+}
+
 int image_open(struct image *image, const char *path, enum image_mode mode,
                const struct image_window *window)
 {
     struct stat status;
     init(image, path, mode != IMAGE_READ_WRITE);
+    image->whole = !window || (!window->offset && !window->size && !window->loose);
+    if (stat(path, &status) == 0 && mtd_is_device(&status))
+        return open_device(image, path, mode, window);
     int error = open_file(image, path, image->read_only, &status);
     return error ? give_up(image, error) : complete(image, mode, window, &status);
 }
@@ -438,6 +439,7 @@ int image_create(struct image *image, const char *path, uint64_t size)
 {
     struct stat status;
     init(image, path, false);
+    image->whole = true;
     if (size < UNIT * EKV_SECTOR_COUNT_MIN || size > UINT32_MAX || size % UNIT != 0)
         return fail(image, EKV_INVALID,
                     "%llu bytes is no size for an image: a multiple of %d, from %d to 4 GiB",
@@ -464,20 +466,40 @@ int image_create(struct image *image, const char *path, uint64_t size)
     return give_up(image, error);
 }
 
+int image_load(struct image *image)
+{
+    assert(image->flash.map || image->read_only);
+    return image->flash.map ? EKV_OK : map_copy(image);
+}
+
 int image_check_sectors(struct image *image)
 {
-    uint32_t sector_size = image->flash.geometry.sector_size;
-    if (image->size % sector_size == 0)
+    const struct ekv_geometry *store = &image->flash.geometry, *native = &image->native;
+    if (image->whole && image->size % store->sector_size != 0)
+        return fail(image, EKV_GEOMETRY,
+                    "%s has %u bytes, no multiple of its sectors of %u: truncated?", image->name,
+                    image->size, store->sector_size);
+    if (!image->device || image->read_only)
         return EKV_OK;
-    return fail(image, EKV_GEOMETRY,
-                "%s has %u bytes, no multiple of its sectors of %u: truncated?", image->name,
-                image->size, sector_size);
+    if (store->sector_size % native->sector_size != 0)
+        return fail(image, EKV_GEOMETRY,
+                    "%s holds a store with sectors of %u bytes, but needs sectors of %u to be "
+                    "written: it can only be opened read-only",
+                    image->name, store->sector_size, native->sector_size);
+    if (store->write_unit % native->write_unit != 0 ||
+        (native->program_once && !store->program_once))
+        return fail(image, EKV_GEOMETRY,
+                    "%s holds a store that writes %u bytes at a time, but the device takes %u%s: "
+                    "it can only be opened read-only",
+                    image->name, store->write_unit, native->write_unit,
+                    native->program_once ? ", each once" : "");
+    return EKV_OK;
 }
 
 int image_check_file(struct image *image)
 {
     struct stat status;
-    if (image->copied)
+    if (image->copied || image->device)
         return EKV_OK;
     if (!is_whole(image))
         return EKV_IO;
@@ -495,6 +517,8 @@ void image_close(struct image *image)
         munmap(image->mapping, image->mapping_size);
     if (image->file >= 0)
         close(image->file);
+    mtd_close(image->device);
+    image->device = NULL;
     image->slot = -1;
     image->mapping = NULL;
     image->flash.map = NULL;

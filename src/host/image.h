@@ -1,9 +1,10 @@
-/* Flash in an image file on the host.
+/* Flash in an image file on the host, or on an MTD device (mtd.h), by the name it has.
  *
  * A writer holds an exclusive lock on the file, readers share one. Reads are in place, through a
  * read-only mapping; programs and erases are written with pwrite(2), so that a full or failing
  * disk is an error and not a signal, and nothing else in the process can change the image. They
- * are visible to readers when they return and survive a crash of the host after a sync.
+ * are visible to readers when they return and survive a crash of the host after a sync. A device is
+ * read where it is, without a mapping (see image_load); what it was given survives at once.
  *
  * A file that is truncated under its mapping would kill the process at the next read. While an
  * image is open, that signal (SIGBUS) is caught for its mapping: the missing pages read as zeroes
@@ -34,17 +35,21 @@ struct image_window {
 /* `flash` is what ekv_probe, ekv_format and ekv_mount take, with a geometry of 512-byte sectors
  * until somebody knows better; its context is this struct, so it must not move. `failed` is set
  * for good when bytes may have been lost; `error` says why. `copied` says that an IMAGE_VIEW is a
- * copy, because a writer has the image open. The rest is private. */
+ * copy, because a writer has the image open. `device` is NULL for a file; of a device, `native` is
+ * the geometry that a new store is to have, 0 for files. The rest is private. */
 struct image {
     struct ekv_flash flash;
     char error[400];
     bool read_only;
     bool copied;
     bool failed;
+    struct mtd *device;
+    struct ekv_geometry native;
 
     int file;
     int slot;
     bool dirty;
+    bool whole; /* no window was given */
     uint64_t offset;
     uint32_t size;
     uint8_t *mapping;
@@ -53,10 +58,12 @@ struct image {
     char name[200];
 };
 
-/* Opens an image. `window` may be NULL: the whole file.
- * Errors: EKV_IO (not there, no permission, reading failed), EKV_INVALID (not a regular file, too
- * small, window outside of the file, size no multiple of 512), EKV_BUSY (locked by somebody: the
- * sentence says by whom), EKV_MEMORY. On error there is nothing to close. */
+/* Opens an image or a device. `window` may be NULL: the whole of it.
+ * Errors: EKV_IO (not there, no permission, reading failed), EKV_INVALID (neither a regular file
+ * nor an MTD device that ekv can use, too small, window outside of it, size no multiple of 512 or
+ * of erase blocks), EKV_BUSY (locked by somebody: the sentence says by whom), EKV_READ_ONLY
+ * (writing asked of a device that cannot be written), EKV_MEMORY. On error there is nothing to
+ * close. */
 EKV_MUST_CHECK int image_open(struct image *image, const char *path, enum image_mode mode,
                               const struct image_window *window);
 
@@ -65,8 +72,13 @@ EKV_MUST_CHECK int image_open(struct image *image, const char *path, enum image_
  * be told that it is blank. Errors: as image_open, EKV_FULL. */
 EKV_MUST_CHECK int image_create(struct image *image, const char *path, uint64_t size);
 
-/* Checks that the size is a multiple of the sector that `flash.geometry` names by now.
- * Errors: EKV_GEOMETRY. */
+/* Has all of the flash readable at `flash.map`, as files have it anyway: reads a device, which must
+ * be open for reading, into memory. For who looks at every byte. Errors: EKV_IO, EKV_MEMORY. */
+EKV_MUST_CHECK int image_load(struct image *image);
+
+/* Checks the geometry that `flash` has by now, from the store: that the size is a multiple of the
+ * sector, if no window was given; that the device, if it is to be written, can erase its sectors
+ * and write its units. Errors: EKV_GEOMETRY. */
 EKV_MUST_CHECK int image_check_sectors(struct image *image);
 
 /* Whether the file is still there in full: not deleted, not truncated. Cheap (one fstat).

@@ -1,4 +1,4 @@
-/* `ekv format`, also called mkfs.ekv: an empty store in an image file.
+/* `ekv format`, also called mkfs.ekv: an empty store in an image file or on an MTD device.
  *
  * A new file is filled with 0xff, as a chip comes from the factory, before the store is written:
  * so the same options give the same bytes, and no sector need be erased later. What an existing
@@ -20,12 +20,13 @@ enum {
     LETTER_ID,
     LETTER_ONCE,
     LABEL_MAX = 31,
+    SECTOR_SIZE_DEFAULT = 4096, /* or what the device needs */
 };
 
 struct format_job {
     uint64_t size; /* 0: that of the file */
     uint64_t sector_size;
-    uint64_t write_unit;
+    uint64_t write_unit;   /* 0, like the sector's size: not given */
     uint32_t retain_count; /* these two as in struct ekv_format_options */
     uint32_t retain_seconds;
     uint64_t store_id;
@@ -38,8 +39,8 @@ struct format_job {
 
 static const struct option_spec options[] = {
     {"size", 's', "SIZE", "size of the flash (needed for a new file)"},
-    {"sector", 'b', "SIZE", "size of a sector, 512 to 256K (default 4096)"},
-    {"write-unit", 'w', "N", "smallest number of bytes to program (default 1)"},
+    {"sector", 'b', "SIZE", "size of a sector, 512 to 256K (default 4096, or the device's)"},
+    {"write-unit", 'w', "N", "smallest number of bytes to program (default 1, or the device's)"},
     {"program-once", LETTER_ONCE, NULL, "a part with ECC: no unit is programmed twice"},
     {"label", 'L', "TEXT", "a name for the store, up to 31 bytes"},
     {"retain", LETTER_RETAIN, "N|SPAN", "keep N versions of each key, or a span (7d, 12h)"},
@@ -154,14 +155,42 @@ static bool check_geometry(struct tool *tool, const struct format_job *job)
     return true;
 }
 
-/* What the file holds: the byte that all of it consists of, or -1. */
+/* What was not given is as the device needs it, or as usual. */
+static void choose_geometry(struct format_job *job, const struct ekv_geometry *native)
+{
+    if (!job->sector_size)
+        job->sector_size =
+            native->sector_size > SECTOR_SIZE_DEFAULT ? native->sector_size : SECTOR_SIZE_DEFAULT;
+    if (!job->write_unit)
+        job->write_unit = native->write_unit ? native->write_unit : 1;
+    job->program_once |= native->program_once;
+}
+
+/* Looks whether the device can erase and write in such pieces. */
+static bool check_device(struct tool *tool, const struct format_job *job,
+                         const struct ekv_geometry *native)
+{
+    if (native->sector_size == 0 ||
+        (job->sector_size % native->sector_size == 0 && job->write_unit % native->write_unit == 0))
+        return true;
+    message(tool, "%s needs sectors of at least %u bytes and a write unit of at least %u",
+            tool->image, native->sector_size, native->write_unit);
+    return false;
+}
+
+/* What the file or device holds: the byte that all of it consists of, or -1. */
 static int uniform_byte(const struct image *image)
 {
-    const uint8_t *map = image->flash.map;
-    uint32_t size = ekv_flash_size(&image->flash);
-    if (memcmp(map, map + 1, size - 1) != 0)
-        return -1;
-    return map[0];
+    uint8_t buffer[EKV_SECTOR_SIZE_MIN], first = 0;
+    for (uint32_t address = 0; address < ekv_flash_size(&image->flash); address += sizeof buffer) {
+        if (ekv_flash_read(&image->flash, address, buffer, sizeof buffer) != EKV_OK)
+            return -1;
+        if (address == 0)
+            first = buffer[0];
+        if (buffer[0] != first || memcmp(buffer, buffer + 1, sizeof buffer - 1) != 0)
+            return -1;
+    }
+    return first;
 }
 
 /* Looks at an existing file; false, with a message, when it must not be overwritten. */
@@ -201,7 +230,9 @@ static int open_existing(struct tool *tool, struct format_job *job, struct image
         return error;
     }
     job->size = ekv_flash_size(&image->flash);
-    if (!check_geometry(tool, job) || !may_overwrite(tool, job, image))
+    choose_geometry(job, &image->native);
+    if (!check_geometry(tool, job) || !check_device(tool, job, &image->native) ||
+        !may_overwrite(tool, job, image))
         error = EKV_INVALID;
     if (error)
         image_close(image);
@@ -220,6 +251,7 @@ static int open_target(struct tool *tool, struct format_job *job, struct image *
                              : "say with --size how large to make it, such as --size 4M");
         return EKV_INVALID;
     }
+    choose_geometry(job, &(struct ekv_geometry){0});
     if (!check_geometry(tool, job))
         return EKV_INVALID;
     int error = image_create(image, tool->image, job->size);
@@ -281,7 +313,7 @@ static void report(const struct tool *tool, const struct format_job *job)
 
 static int run(struct tool *tool)
 {
-    struct format_job job = {.sector_size = 4096, .write_unit = 1};
+    struct format_job job = {0};
     struct image image;
     char **operands;
     int count, option;
@@ -322,10 +354,10 @@ static int run(struct tool *tool)
 const struct command command_format = {
     .name = "format",
     .operands = "[IMAGE [SIZE]]",
-    .summary = "Write an empty store into an image file, which is made if it is not there",
+    .summary = "Write an empty store into an image file, which is made if missing, or a device",
     .details =
-        "The image may be named with -C or as operand. A file that holds anything but zeroes\n"
-        "or 0xff is only overwritten with --force. With SOURCE_DATE_EPOCH in the environment\n"
+        "The image may be named with -C or as operand. What holds anything but zeroes or 0xff\n"
+        "is only overwritten with --force. With SOURCE_DATE_EPOCH in the environment\n"
         "the same options give the same bytes. Also called as mkfs.ekv.\n",
     .options = options,
     .run = run,

@@ -97,6 +97,7 @@ const struct command command_get = {
     .details = "Exits with 1 when there is no such key.\n",
     .options = get_options,
     .run = run_get,
+    .few_reads = true,
 };
 
 /* --- put ------------------------------------------------------------------------------------- */

@@ -165,4 +165,5 @@ const struct command command_ls = {
         "Exits with 1 when no key begins with PREFIX.\n",
     .options = options,
     .run = run,
+    .few_reads = true,
 };

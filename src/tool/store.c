@@ -1,6 +1,6 @@
-/* Opening the store of a command.
+/* Opening the store of a command, on an image file or a device.
  *
- * Inspection opens the file read-only and shared, and mounts read-only: nothing is written, not
+ * Inspection opens it read-only and shared, and mounts read-only: nothing is written, not
  * even a recovery. A command that writes takes the exclusive lock first, so that an image that is
  * mounted is refused before anything is touched.
  */
@@ -33,15 +33,17 @@ struct image_window store_window(const struct tool *tool)
 static void explain_size(struct tool *tool, const struct image *image)
 {
     struct ekv_stamp_a stamp;
-    if (image->flash.map && ekv_stamp_a_decode(image->flash.map, &stamp) == EKV_OK)
+    uint8_t bytes[EKV_STAMP_A_SIZE];
+    if (ekv_flash_read(&image->flash, 0, bytes, sizeof bytes) == EKV_OK &&
+        ekv_stamp_a_decode(bytes, &stamp) == EKV_OK)
         message(tool,
-                "%s is truncated: its store takes %llu bytes, but only %u are there; restore the "
-                "whole file",
+                "%s is truncated: its store takes %llu bytes, but only %u are there; restore all "
+                "of it",
                 tool->image,
                 (unsigned long long)stamp.geometry.sector_size * stamp.geometry.sector_count,
                 image->size);
     else
-        message(tool, "%s holds a store that is larger than the file: restore the whole file",
+        message(tool, "%s holds a store that is larger than itself: restore all of it",
                 tool->image);
 }
 
@@ -89,7 +91,9 @@ int store_open(struct tool *tool, struct store *store, bool write)
         image_close(&store->image);
         return error;
     }
-    error = tool->offset_given ? EKV_OK : image_check_sectors(&store->image);
+    error = image_check_sectors(&store->image);
+    if (!error && !write && !tool->command->few_reads)
+        error = image_load(&store->image);
     if (error) {
         message(tool, "%s", store->image.error);
         image_close(&store->image);

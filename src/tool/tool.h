@@ -40,6 +40,7 @@ struct command {
     const struct option_spec *options;
     int (*run)(struct tool *tool);
     int usage_status;
+    bool few_reads; /* reads little of the flash: a device is then not read into memory first */
 };
 
 struct tool {
