@@ -24,32 +24,6 @@ struct ekv_catalog {
     char label[32];
 };
 
-/* The items that a frame of the manifest holds: a byte that says which, then its fields. */
-enum ekv_item {
-    EKV_ITEM_STORE = 1,   /* retain 4 (top bit: seconds, else versions), label 31 */
-    EKV_ITEM_STATE = 2,   /* counters */
-    EKV_ITEM_RUN = 3,     /* a run's fields */
-    EKV_ITEM_ORDER = 4,   /* count 1, run ids newest first */
-    EKV_ITEM_LOG = 5,     /* first sector 3, count 1, count x (distance, live units) */
-    EKV_ITEM_FREE = 6,    /* first sector 3, count 1, count x distance to the one before */
-    EKV_ITEM_RETIRED = 7, /* the same */
-    EKV_ITEM_RESTING = 8, /* as EKV_ITEM_LOG, with the generation in which each was emptied */
-};
-
-enum {
-    EKV_ITEM_STORE_SIZE = 35,
-    EKV_RETAIN_SECONDS_MAX = 0x7fffffff,
-    EKV_ITEM_STATE_SIZE = 46,
-    EKV_ITEM_RUN_SIZE = 24,
-    EKV_ITEM_TABLE_HEAD_SIZE = 4,
-};
-
-/* Bytes of a sector's entry in an item of the table of sectors. */
-static inline uint32_t ekv_item_entry_size(uint8_t kind)
-{
-    return kind == EKV_ITEM_LOG || kind == EKV_ITEM_RESTING ? 2 : 1;
-}
-
 /* Applies the items of a frame, the `size` bytes at `at`.
  * Errors: EKV_CORRUPT. Flash: nothing. */
 EKV_MUST_CHECK int ekv_catalog_apply(struct ekv_catalog *catalog, struct ekv_sectors *sectors,

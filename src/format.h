@@ -230,6 +230,32 @@ enum {
     EKV_FRAME_FINAL = 0x80,
 };
 
+/* The items that a frame of the manifest holds: a byte that says which, then its fields. */
+enum ekv_item {
+    EKV_ITEM_STORE = 1,   /* retain 4 (top bit: seconds, else versions), label 31 */
+    EKV_ITEM_STATE = 2,   /* counters */
+    EKV_ITEM_RUN = 3,     /* a run's fields */
+    EKV_ITEM_ORDER = 4,   /* count 1, run ids newest first */
+    EKV_ITEM_LOG = 5,     /* first sector 3, count 1, count x (distance, live units) */
+    EKV_ITEM_FREE = 6,    /* first sector 3, count 1, count x distance to the one before */
+    EKV_ITEM_RETIRED = 7, /* the same */
+    EKV_ITEM_RESTING = 8, /* as EKV_ITEM_LOG, with the generation in which each was emptied */
+};
+
+enum {
+    EKV_ITEM_STORE_SIZE = 35,
+    EKV_RETAIN_SECONDS_MAX = 0x7fffffff,
+    EKV_ITEM_STATE_SIZE = 46,
+    EKV_ITEM_RUN_SIZE = 24,
+    EKV_ITEM_TABLE_HEAD_SIZE = 4,
+};
+
+/* Bytes of a sector's entry in an item of the table of sectors. */
+static inline uint32_t ekv_item_entry_size(uint8_t kind)
+{
+    return kind == EKV_ITEM_LOG || kind == EKV_ITEM_RESTING ? 2 : 1;
+}
+
 /* Hash of a key: FNV-1a over its space and bytes, finished by the mixer of MurmurHash3. The top
  * byte is the fingerprint of leaf entries, the whole picks block and bits of the filter. */
 uint32_t ekv_hash_begin(uint8_t space);
