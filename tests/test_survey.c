@@ -257,7 +257,7 @@ static void assert_value(const struct survey *survey, const struct survey_record
 }
 
 /* Everything called committed was; values are right or said to be lost. */
-static uint32_t assert_committed(struct history *history, const struct survey *survey)
+static uint32_t assert_committed(struct history *history, const struct survey *survey, bool whole)
 {
     uint32_t old = 0;
     for (uint32_t i = 0; i < survey->record_count; i++) {
@@ -276,7 +276,7 @@ static uint32_t assert_committed(struct history *history, const struct survey *s
         if (record->kind == EKV_RECORD_DELETE)
             continue;
         assert_int_equal(record->time != 0, 1);
-        assert_value(survey, record, commit, record->current);
+        assert_value(survey, record, commit, whole && record->current);
         old += !record->current;
     }
     return old;
@@ -372,7 +372,7 @@ static void it_agrees_with_the_engine_on_all_that_was_ever_committed(void **stat
             survey_store(&survey, &history);
             assert_no_findings(&survey);
             assert_current(&history, &survey);
-            old += assert_committed(&history, &survey);
+            old += assert_committed(&history, &survey, true);
             for (uint32_t i = 0; i < history.count; i += 7)
                 assert_moment(&history, &survey, history.commits[i].after, &seen);
             survey_close(&survey);
@@ -382,10 +382,486 @@ static void it_agrees_with_the_engine_on_all_that_was_ever_committed(void **stat
     }
 }
 
+/* --- One key, and flash that is not mapped ---------------------------------------------------- */
+
+static void run_history(struct history *history, struct ekv_geometry geometry, uint64_t seed,
+                        uint32_t steps)
+{
+    start(history, geometry, seed);
+    for (uint32_t i = 0; i < steps; i++)
+        step(history);
+}
+
+static void assert_same_record(const struct survey_record *a, const struct survey_record *b)
+{
+    assert_int_equal(a->address, b->address);
+    assert_int_equal(a->version, b->version);
+    assert_int_equal(a->state, b->state);
+    assert_int_equal(a->valid, b->valid);
+    assert_int_equal(a->current, b->current);
+    assert_int_equal(a->copy, b->copy);
+    assert_int_equal(a->time, b->time);
+    assert_int_equal(a->size, b->size);
+}
+
+static void one_key_alone_is_seen_as_among_all(void **state)
+{
+    (void)state;
+    struct history history;
+    struct survey all;
+    run_history(&history, geometries[0], 3, 400);
+    survey_store(&all, &history);
+    struct survey_source source =
+        survey_source_of_bytes(history.fixture.nor.bytes, all.source.size);
+    for (uint32_t i = 0, end; i < all.record_count; i = end) {
+        struct ekv_key key = key_in(&all.records[i]);
+        struct survey_options options = {.key = &key};
+        struct survey one;
+        end = survey_key_end(&all, i);
+        assert_ok(survey_open(&one, &source, &all.place, &options));
+        uint32_t at = i;
+        for (uint32_t j = 0; j < one.record_count; j++, at++) {
+            assert_true(at < end && same_key(key_in(&one.records[j]), key));
+            if (all.records[at].state != SURVEY_PENDING) /* which needs the others to be known */
+                assert_same_record(&one.records[j], &all.records[at]);
+        }
+        assert_int_equal(at, end);
+        survey_close(&one);
+    }
+    survey_close(&all);
+    stop(&history);
+}
+
+static void flash_that_is_read_gives_what_mapped_flash_does(void **state)
+{
+    (void)state;
+    struct history history;
+    struct survey mapped, read;
+    struct survey_place *places;
+    uint32_t count;
+    run_history(&history, geometries[1], 5, 400);
+    survey_store(&mapped, &history);
+    struct survey_source source = survey_source_of_flash(&history.fixture.nor.flash);
+    assert_null(source.bytes);
+    assert_ok(survey_find(&source, NULL, &places, &count));
+    assert_memory_equal(&places[0], &mapped.place, sizeof places[0]);
+    assert_ok(survey_open(&read, &source, &places[0], NULL));
+    assert_int_equal(read.record_count, mapped.record_count);
+    for (uint32_t i = 0; i < read.record_count; i++)
+        assert_same_record(&read.records[i], &mapped.records[i]);
+    assert_current(&history, &read);
+    assert_committed(&history, &read, true);
+    free(places);
+    survey_close(&read);
+    survey_close(&mapped);
+    stop(&history);
+}
+
+/* --- Transactions ---------------------------------------------------------------------------- */
+
+static void transactions_are_listed_newest_first_and_whole(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    struct survey survey;
+    struct survey_transaction *list;
+    uint32_t memory[64], count;
+    struct ekv_txn txn;
+    fixture_start(&fixture, geometries[0], 16);
+    fixture_put(&fixture, fixture_key(1), 20, 1);
+    assert_ok(ekv_txn_begin(&txn, fixture.db, memory, sizeof memory));
+    assert_ok(ekv_txn_put(&txn, fixture_key(2), "two", 3));
+    assert_ok(ekv_txn_put(&txn, fixture_key(3), "three", 5));
+    assert_ok(ekv_txn_delete(&txn, fixture_key(1)));
+    assert_ok(ekv_txn_commit(&txn));
+    assert_ok(ekv_txn_begin(&txn, fixture.db, memory, sizeof memory));
+    assert_ok(ekv_txn_put(&txn, fixture_key(4), "never", 5));
+    ekv_txn_abort(&txn);
+    fixture_put(&fixture, fixture_key(5), 20, 5);
+    survey_all(&survey, fixture.nor.bytes, ekv_flash_size(&fixture.nor.flash));
+    assert_ok(survey_transactions(&survey, &list, &count));
+    assert_int_equal(count, 3);
+    assert_true(list[0].version > list[1].version && list[1].version > list[2].version);
+    assert_int_equal(list[0].count, 1);
+    assert_int_equal(list[1].count, 3);
+    assert_true(list[1].complete);
+    assert_int_equal(list[1].records[0]->kind, EKV_RECORD_DELETE);
+    for (uint32_t i = 0; i < 3; i++)
+        assert_true(same_key(key_in(list[1].records[i]), fixture_key(i + 1)));
+    uint32_t first, end;
+    assert_ok(survey_key_find(&survey, fixture_key(4), &first, &end));
+    assert_int_equal(survey.records[first].state, SURVEY_PENDING);
+    assert_null(survey_visible(&survey, first, SURVEY_NOW, NULL));
+    assert_null(survey_deleted(&survey, first));
+    assert_ok(survey_key_find(&survey, fixture_key(1), &first, &end));
+    assert_non_null(survey_deleted(&survey, first));
+    /* Any moment within the transaction shows all of it. */
+    assert_int_equal(survey_visible(&survey, first, list[1].records[1]->version, NULL)->kind,
+                     EKV_RECORD_DELETE);
+    free(list);
+    survey_close(&survey);
+    fixture_stop(&fixture);
+}
+
+/* --- Dumps, fragments ------------------------------------------------------------------------ */
+
+/* The bytes of a store at `offset` of a dump that is full of other things. */
+static uint8_t *make_dump(const struct history *history, uint32_t size, uint32_t offset)
+{
+    uint8_t *dump = malloc(size);
+    assert_non_null(dump);
+    fixture_fill(dump, size, 99);
+    for (uint32_t i = 0; i + 4 < size; i += 4096)
+        memcpy(dump + i, "ekv\1", 4); /* looks like a stamp */
+    memcpy(dump + offset, history->fixture.nor.bytes, ekv_flash_size(&history->fixture.nor.flash));
+    return dump;
+}
+
+static void a_store_is_found_anywhere_in_a_dump(void **state)
+{
+    (void)state;
+    struct history history;
+    struct survey survey;
+    run_history(&history, geometries[0], 7, 200);
+    static const uint32_t offsets[] = {0, 4096, 123457, 16 * 1024 * 1024 - 64 * 1024};
+    for (uint32_t i = 0; i < 4; i++) {
+        uint8_t *dump = make_dump(&history, 16 << 20, offsets[i]);
+        survey_all(&survey, dump, 16 << 20);
+        assert_int_equal(survey.place.offset, offsets[i]);
+        assert_no_findings(&survey);
+        assert_current(&history, &survey);
+        assert_committed(&history, &survey, true);
+        survey_close(&survey);
+        free(dump);
+    }
+    stop(&history);
+}
+
+static void stores_beside_and_over_each_other_are_told_apart(void **state)
+{
+    (void)state;
+    struct history one, two;
+    struct survey_place *places;
+    uint32_t count, size = 64 * 1024;
+    run_history(&one, geometries[0], 7, 200);
+    run_history(&two, geometries[0], 8, 200);
+    struct ekv_format_options options = {.store_id = 4711};
+    struct fixture *fixture = &two.fixture;
+    size_t memory_size = ekv_memory_size(&geometries[0], NULL);
+    void *memory = malloc(memory_size);
+    assert_ok(ekv_format(&fixture->nor.flash, &options, memory, memory_size));
+    free(memory);
+    uint8_t *dump = malloc(2 * size);
+    assert_non_null(dump);
+    memcpy(dump, one.fixture.nor.bytes, size);
+    memcpy(dump + size, two.fixture.nor.bytes, size);
+    struct survey_source source = survey_source_of_bytes(dump, 2 * size);
+    assert_ok(survey_find(&source, NULL, &places, &count));
+    assert_int_equal(count, 3);
+    assert_int_equal(places[0].offset, 0);
+    assert_int_equal(places[1].offset, size);
+    assert_int_equal(places[1].store_id, 4711);
+    assert_int_equal(places[2].offset, size); /* what was there before the format */
+    assert_int_equal(places[2].store_id, places[0].store_id);
+    free(places);
+    int64_t offset = size;
+    assert_ok(survey_find(&source, &offset, &places, &count));
+    assert_int_equal(count, 2);
+    assert_int_equal(places[0].store_id, 4711);
+    struct survey survey;
+    assert_ok(survey_open(&survey, &source, &places[1], NULL));
+    assert_true(survey.record_count > 0); /* the format erased next to nothing */
+    assert_false(survey.manifest.found);
+    assert_committed(&two, &survey, false);
+    survey_close(&survey);
+    free(places);
+    free(dump);
+    stop(&one);
+    stop(&two);
+}
+
+/* Any window of the flash: what lies in it is found, at the same addresses. */
+static void a_fragment_shows_what_lies_in_it(void **state)
+{
+    (void)state;
+    struct history history;
+    struct survey whole, part;
+    run_history(&history, geometries[1], 9, 500);
+    survey_store(&whole, &history);
+    uint32_t size = ekv_flash_size(&history.fixture.nor.flash), found = 0;
+    for (uint32_t i = 0; i < 40; i++) {
+        uint32_t begin = below(&history, size - 8192), end = begin + 8192;
+        end += below(&history, size - end + 1);
+        struct survey_source source =
+            survey_source_of_bytes(history.fixture.nor.bytes + begin, end - begin);
+        struct survey_place *places;
+        uint32_t count;
+        int error = survey_find(&source, NULL, &places, &count);
+        if (error == EKV_NO_STORE)
+            continue;
+        assert_ok(error);
+        assert_int_equal(places[0].offset, -(int64_t)begin);
+        assert_ok(survey_open(&part, &source, &places[0], NULL));
+        assert_committed(&history, &part, false);
+        for (uint32_t j = 0; j < whole.record_count; j++) {
+            const struct survey_record *record = &whole.records[j];
+            uint32_t sector = record->address / 4096 * 4096;
+            if (!record->valid || sector < begin || sector + 4096 > end)
+                continue;
+            bool there = false;
+            for (uint32_t k = 0; k < part.record_count; k++)
+                there |= part.records[k].address == record->address && part.records[k].valid;
+            assert_true(there);
+            found++;
+        }
+        survey_close(&part);
+        free(places);
+    }
+    assert_true(found > 1000);
+    survey_close(&whole);
+    stop(&history);
+}
+
+/* --- Damage ---------------------------------------------------------------------------------- */
+
+static uint8_t *copy_of(const struct history *history)
+{
+    uint32_t size = ekv_flash_size(&history->fixture.nor.flash);
+    uint8_t *copy = malloc(size);
+    assert_non_null(copy);
+    memcpy(copy, history->fixture.nor.bytes, size);
+    return copy;
+}
+
+static bool has_finding(const struct survey *survey, const char *code, uint32_t address)
+{
+    for (uint32_t i = 0; i < survey->finding_count; i++)
+        if (strcmp(survey->findings[i].code, code) == 0 && survey->findings[i].address == address)
+            return true;
+    return false;
+}
+
+/* Counts values of keys that can be read whole and are what was put. */
+static uint32_t readable(struct history *history, const struct survey *survey)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < survey->record_count; i = survey_key_end(survey, i)) {
+        const struct survey_record *record = survey_visible(survey, i, SURVEY_NOW, NULL);
+        if (!record || record->kind == EKV_RECORD_DELETE)
+            continue;
+        const struct commit *commit = commit_of(history, record);
+        assert_non_null(commit);
+        assert_value(survey, record, commit, false);
+        count++;
+    }
+    return count;
+}
+
+static void without_any_manifest_all_records_are_found(void **state)
+{
+    (void)state;
+    struct history history;
+    struct survey whole, part;
+    run_history(&history, geometries[0], 11, 400);
+    survey_store(&whole, &history);
+    uint8_t *copy = copy_of(&history);
+    memset(copy, 0, (size_t)whole.format.ring_count * 1024);
+    survey_all(&part, copy, whole.source.size);
+    assert_false(part.manifest.found);
+    assert_int_equal(part.place.store_id, whole.place.store_id);
+    assert_int_equal(part.record_count, whole.record_count);
+    assert_committed(&history, &part, true);
+    assert_true(readable(&history, &part) >= readable(&history, &whole));
+    survey_close(&part);
+    survey_close(&whole);
+    free(copy);
+    stop(&history);
+}
+
+static void a_log_sector_without_stamps_is_known_by_its_records(void **state)
+{
+    (void)state;
+    struct history history;
+    struct survey whole, part;
+    run_history(&history, geometries[0], 13, 400);
+    survey_store(&whole, &history);
+    uint32_t tried = 0;
+    for (uint32_t i = whole.format.ring_count; i < 64; i++) {
+        if (whole.sectors[i].role != SURVEY_LOG || whole.sectors[i].record_count < 2)
+            continue;
+        uint8_t *copy = copy_of(&history);
+        memset(copy + (size_t)i * 1024, 0x5a, whole.format.body_offset);
+        survey_all(&part, copy, whole.source.size);
+        assert_true(part.sectors[i].solved);
+        assert_int_equal(part.sectors[i].sequence, whole.sectors[i].sequence);
+        assert_int_equal(part.record_count, whole.record_count);
+        assert_int_equal(readable(&history, &part), readable(&history, &whole));
+        assert_true(has_finding(&part, "stamp-b", i * 1024));
+        survey_close(&part);
+        free(copy);
+        tried++;
+    }
+    assert_true(tried > 5);
+    survey_close(&whole);
+    stop(&history);
+}
+
+static void every_damaged_current_record_is_named_with_its_key(void **state)
+{
+    (void)state;
+    struct history history;
+    struct survey whole, part;
+    run_history(&history, geometries[0], 15, 400);
+    survey_store(&whole, &history);
+    uint64_t newest = 0;
+    uint32_t tried = 0;
+    for (uint32_t i = 0; i < whole.record_count; i++)
+        if (whole.records[i].position > newest)
+            newest = whole.records[i].position;
+    for (uint32_t i = 0; i < whole.record_count; i++) {
+        const struct survey_record *record = &whole.records[i];
+        bool named = false, elsewhere = false;
+        if (!record->current || newest - record->position < 2048)
+            continue; /* the end of the log can be torn: that is no damage */
+        for (uint32_t j = i + 1; j < whole.record_count && whole.records[j].copy; j++)
+            elsewhere = true;
+        if (elsewhere)
+            continue;
+        uint8_t *copy = copy_of(&history);
+        copy[record->address + record->record_size - 1] ^= 0x10;
+        survey_all(&part, copy, whole.source.size);
+        for (uint32_t j = 0; j < part.finding_count; j++)
+            named |= part.findings[j].key && !part.findings[j].note &&
+                     part.findings[j].key_size == record->key_size &&
+                     memcmp(part.findings[j].key, record->key, record->key_size) == 0;
+        assert_true(named);
+        survey_close(&part);
+        free(copy);
+        tried++;
+    }
+    assert_true(tried > 10);
+    survey_close(&whole);
+    stop(&history);
+}
+
+/* Whatever is broken: what is called committed was, and values are right or said to be lost. */
+static void random_damage_never_makes_up_anything(void **state)
+{
+    (void)state;
+    struct history history;
+    struct survey survey;
+    run_history(&history, geometries[0], 17, 500);
+    uint32_t size = ekv_flash_size(&history.fixture.nor.flash), values = 0;
+    for (uint32_t round = 0; round < 300; round++) {
+        uint8_t *copy = copy_of(&history);
+        uint32_t hits = 1 + below(&history, 30);
+        for (uint32_t i = 0; i < hits; i++) {
+            uint32_t at = below(&history, size), length = 1 + below(&history, 64);
+            for (uint32_t j = at; j < at + length && j < size; j++)
+                copy[j] = (uint8_t)(round % 3 == 0   ? copy[j] ^ 1u << j % 8
+                                    : round % 3 == 1 ? 0xff
+                                                     : below(&history, 256));
+        }
+        survey_all(&survey, copy, size);
+        for (uint32_t i = 0; i < survey.record_count; i++) {
+            const struct survey_record *record = &survey.records[i];
+            if (!record->valid || record->state != SURVEY_COMMITTED || record->copy ||
+                record->kind == EKV_RECORD_DELETE)
+                continue;
+            const struct commit *commit = commit_of(&history, record);
+            if (!commit)
+                continue; /* overwritten in its own transaction, of which the rest is lost */
+            assert_value(&survey, record, commit, false);
+            values++;
+        }
+        survey_close(&survey);
+        free(copy);
+    }
+    assert_true(values > 1000);
+    stop(&history);
+}
+
+static void a_torn_end_is_no_damage_and_shows_what_a_mount_shows(void **state)
+{
+    (void)state;
+    struct survey survey;
+    for (uint64_t seed = 20; seed < 60; seed++) {
+        struct history history;
+        start(&history, geometries[seed % 3], seed);
+        struct fixture *fixture = &history.fixture;
+        for (uint32_t i = 0; i < 150; i++)
+            step(&history);
+        nor_cut_at(&fixture->nor, 1 + below(&history, 6), (enum nor_cut)(seed % 3));
+        for (uint32_t i = 0; i < 8; i++) {
+            uint32_t size = 200 + below(&history, 400);
+            fixture_fill(fixture->value, size, i);
+            if (ekv_put(fixture->db, key_of(i), fixture->value, size))
+                break;
+        }
+        nor_power_on(&fixture->nor);
+        assert_ok(ekv_mount(&fixture->db, &fixture->nor.flash, &fixture->options, fixture->memory,
+                            fixture->memory_size));
+        survey_store(&survey, &history);
+        assert_no_findings(&survey);
+        assert_current(&history, &survey);
+        survey_close(&survey);
+        stop(&history);
+    }
+}
+
+/* --- Sectors --------------------------------------------------------------------------------- */
+
+struct items {
+    uint32_t end;
+    uint32_t counts[SURVEY_UNCLEAR + 1];
+};
+
+static int count_item(void *context, const struct survey_item *item)
+{
+    struct items *items = context;
+    assert_int_equal(item->offset, items->end);
+    assert_true(item->size > 0);
+    items->end += item->size;
+    items->counts[item->kind]++;
+    return EKV_OK;
+}
+
+static void what_lies_in_each_sector_is_told_without_gaps(void **state)
+{
+    (void)state;
+    struct history history;
+    struct survey survey;
+    run_history(&history, geometries[0], 19, 400);
+    survey_store(&survey, &history);
+    struct items all = {0};
+    for (uint32_t i = 0; i < 64; i++) {
+        all.end = 0;
+        assert_ok(survey_sector_visit(&survey, i, count_item, &all));
+        assert_int_equal(all.end, 1024);
+    }
+    assert_true(all.counts[SURVEY_RECORD] > 50);
+    assert_true(all.counts[SURVEY_PAGE] > 2);
+    assert_true(all.counts[SURVEY_FRAME] > 2);
+    survey_close(&survey);
+    stop(&history);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(it_agrees_with_the_engine_on_all_that_was_ever_committed),
+        cmocka_unit_test(one_key_alone_is_seen_as_among_all),
+        cmocka_unit_test(flash_that_is_read_gives_what_mapped_flash_does),
+        cmocka_unit_test(transactions_are_listed_newest_first_and_whole),
+        cmocka_unit_test(a_store_is_found_anywhere_in_a_dump),
+        cmocka_unit_test(stores_beside_and_over_each_other_are_told_apart),
+        cmocka_unit_test(a_fragment_shows_what_lies_in_it),
+        cmocka_unit_test(without_any_manifest_all_records_are_found),
+        cmocka_unit_test(a_log_sector_without_stamps_is_known_by_its_records),
+        cmocka_unit_test(every_damaged_current_record_is_named_with_its_key),
+        cmocka_unit_test(random_damage_never_makes_up_anything),
+        cmocka_unit_test(a_torn_end_is_no_damage_and_shows_what_a_mount_shows),
+        cmocka_unit_test(what_lies_in_each_sector_is_told_without_gaps),
     };
     return cmocka_run_group_tests_name("survey", tests, NULL, NULL);
 }

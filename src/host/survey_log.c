@@ -169,8 +169,8 @@ int survey_log_walk(const struct survey *survey, const uint8_t *bytes, uint32_t 
             item.size = size - offset;
         } else {
             uint32_t next = search(&walk, offset);
-            bool framed = next < size && decode(&walk, offset, &item.layout) &&
-                          offset + item.layout.size == next;
+            bool framed = decode(&walk, offset, &item.layout) &&
+                          offset + item.layout.size == (next < size ? next : end);
             item.kind = framed ? SURVEY_RECORD : SURVEY_UNCLEAR;
             item.size = ekv_min(next, ekv_max(end, offset + 1)) - offset;
         }
