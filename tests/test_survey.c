@@ -81,7 +81,10 @@ static void note(struct history *history, uint32_t key, uint32_t size, uint64_t 
 
 static void start(struct history *history, struct ekv_geometry geometry, uint64_t seed)
 {
-    struct ekv_mount_options options = {.memtable_count = 16, .now = tick, .now_context = history};
+    struct ekv_mount_options options = {.memtable_count = 16,
+                                        .now = tick,
+                                        .now_context = history,
+                                        .retain_count = seed % 4 == 0 ? 4 : 0};
     memset(history, 0, sizeof *history);
     history->random = seed;
     history->commits = calloc(COMMITS_MAX, sizeof *history->commits);

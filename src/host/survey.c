@@ -200,6 +200,11 @@ static int scan_sector(struct survey *survey, uint32_t sector)
     read_stamps(survey, sector, bytes);
     if (info->kind == EKV_KIND_LOG)
         return survey_log_scan(survey, sector, bytes);
+    if (info->kind != 0) {
+        info->used_size = survey->format.geometry.sector_size;
+        while (info->used_size > 0 && bytes[info->used_size - 1] == 0xff)
+            info->used_size--;
+    }
     return EKV_OK;
 }
 

@@ -136,7 +136,7 @@ struct survey_manifest {
     bool found; /* a whole checkpoint was read */
     bool whole; /* and nothing behind it is damaged: a mount sees the same */
     uint32_t sequence;
-    uint32_t retain_count;
+    uint32_t retain; /* versions of each key to keep; with the top bit set, a span in seconds */
     char label[32];
     uint32_t next_run_id, replay_sector, replay_sequence, replay_offset;
     uint64_t counted, flushed, live_size;

@@ -154,7 +154,7 @@ static int set_state(struct survey *survey, const uint8_t *item)
 static int set_table(struct survey *survey, uint8_t kind, const uint8_t *item, uint32_t size,
                      uint32_t *used)
 {
-    uint32_t entry_size = kind == EKV_ITEM_LOG ? 2 : 1;
+    uint32_t entry_size = ekv_item_entry_size(kind);
     if (size < EKV_ITEM_TABLE_HEAD_SIZE || (size - EKV_ITEM_TABLE_HEAD_SIZE) / entry_size < item[3])
         return EKV_CORRUPT;
     uint32_t sector = (uint32_t)ekv_load(item, 3);
@@ -163,7 +163,8 @@ static int set_table(struct survey *survey, uint8_t kind, const uint8_t *item, u
         sector += item[EKV_ITEM_TABLE_HEAD_SIZE + i * entry_size];
         if (sector >= survey->format.geometry.sector_count)
             return EKV_CORRUPT;
-        survey->parts->table[sector] = kind == EKV_ITEM_FREE ? 0 : kind;
+        survey->parts->table[sector] =
+            kind == EKV_ITEM_LOG || kind == EKV_ITEM_RETIRED ? kind : 0; /* resting is free */
     }
     return EKV_OK;
 }
@@ -177,7 +178,7 @@ static int apply(struct survey *survey, const uint8_t *at, uint32_t size)
         uint32_t used = 0, left = --size;
         int error = EKV_CORRUPT;
         if (kind == EKV_ITEM_STORE && left >= EKV_ITEM_STORE_SIZE) {
-            survey->manifest.retain_count = ekv_load32(at);
+            survey->manifest.retain = ekv_load32(at);
             memcpy(survey->manifest.label, at + 4, 31);
             used = EKV_ITEM_STORE_SIZE;
             error = EKV_OK;
@@ -190,7 +191,7 @@ static int apply(struct survey *survey, const uint8_t *at, uint32_t size)
         } else if (kind == EKV_ITEM_ORDER && left >= 1 && (left - 1) / 4 >= at[0]) {
             error = set_order(survey, at + 1, at[0]);
             used = 1u + 4u * at[0];
-        } else if (kind >= EKV_ITEM_LOG && kind <= EKV_ITEM_RETIRED) {
+        } else if (kind >= EKV_ITEM_LOG && kind <= EKV_ITEM_RESTING) {
             error = set_table(survey, kind, at, left, &used);
         }
         if (error == EKV_MEMORY)
@@ -246,6 +247,7 @@ static int take_frame(void *context, const struct survey_item *item)
         chain->broken = true;
     if (item->kind != SURVEY_FRAME)
         return EKV_OK;
+    chain->survey->sectors[chain->sector].record_count++;
     if (chain->broken && !chain->damaged) {
         chain->damaged = true;
         chain->group_size = 0;
@@ -288,6 +290,7 @@ static int read_chain(struct survey *survey, uint32_t base, uint32_t last, bool 
         const uint8_t *bytes = NULL;
         if (sector != EKV_NO_SECTOR)
             bytes = survey_sector_bytes(survey, sector, survey->parts->buffer);
+        chain.sector = sector;
         if (bytes)
             error = survey_manifest_walk(survey, sector, bytes, take_frame, &chain);
         else
@@ -413,8 +416,12 @@ static void walk_page(struct run_walk *walk, uint32_t address, uint8_t level)
     }
     uint32_t at = EKV_PAGE_HEAD_SIZE, size = page[6] + 1u;
     uint32_t pointer = survey->format.pointer_size, head = pointer + (level ? 2 : 1);
-    if (walk->run->current)
-        walk->survey->parts->table[ekv_sector_of(&survey->format, address)] = EKV_KIND_INDEX;
+    if (walk->run->current) {
+        uint32_t sector = ekv_sector_of(&survey->format, address);
+        walk->survey->parts->table[sector] = EKV_KIND_INDEX;
+        walk->survey->sectors[sector].record_count++;
+        walk->survey->sectors[sector].live_size += size;
+    }
     for (uint8_t i = 0; i < page[5] && at + head <= size; i++) {
         uint32_t to = ekv_pointer_load(&survey->format, page + at);
         uint32_t suffix = level ? page[at + pointer + 1] & (uint32_t)~EKV_SEPARATOR_CUT : 0;

@@ -64,7 +64,7 @@ static bool is_plausible(const struct survey *survey, const struct ekv_record_la
 {
     const struct ekv_format *format = &survey->format;
     uint32_t owner_max = ekv_min(255, format->geometry.sector_size / 16);
-    switch (layout->type & EKV_RECORD_KIND_MASK) {
+    switch (ekv_type_kind(layout->type)) {
     case EKV_RECORD_PUT:
         return layout->key_size <= ekv_format_key_size_max(format);
     case EKV_RECORD_DELETE:
@@ -107,7 +107,7 @@ static bool is_wanted(const struct walk *walk, uint32_t offset,
                       const struct ekv_record_layout *layout)
 {
     const struct ekv_key *key = walk->filter;
-    uint8_t kind = layout->type & EKV_RECORD_KIND_MASK;
+    uint8_t kind = ekv_type_kind(layout->type);
     if (!key || kind >= EKV_RECORD_COMMIT)
         return true;
     uint8_t space = layout->type & EKV_RECORD_ASIDE ? EKV_ASIDE : EKV_USER;
@@ -211,7 +211,7 @@ static int add_record(struct scan *scan, const struct survey_item *item, uint64_
         .key = survey_keep(survey, item->bytes + layout->head_size, layout->key_size),
         .key_size = layout->key_size,
         .space = layout->type & EKV_RECORD_ASIDE ? EKV_ASIDE : EKV_USER,
-        .kind = layout->type & EKV_RECORD_KIND_MASK,
+        .kind = ekv_type_kind(layout->type),
         .flags = layout->type & ~EKV_RECORD_KIND_MASK,
         .state = SURVEY_UNKNOWN,
         .valid = item->valid,
@@ -232,7 +232,7 @@ static int add_record(struct scan *scan, const struct survey_item *item, uint64_
     if (record->kind == EKV_RECORD_HEAD)
         record->size = links_size(item->bytes + layout->head_size + layout->key_size + 1,
                                   layout->value_size - 1);
-    if (record->valid && record->flags & EKV_RECORD_COMMITS)
+    if (record->valid && record->flags & (EKV_RECORD_COMMITS | EKV_RECORD_MOVED))
         record->state = SURVEY_COMMITTED;
     record->begin = record->commit = record->version;
     survey->record_count++;
@@ -267,7 +267,7 @@ static int judge_gap(struct scan *scan, const struct survey_item *item)
     struct survey *survey = scan->survey;
     if (scan->flight == 0)
         return EKV_OK;
-    uint8_t kind = item->layout.type & EKV_RECORD_KIND_MASK;
+    uint8_t kind = ekv_type_kind(item->layout.type);
     if (kind == EKV_RECORD_OPEN && scan->close_torn) {
         scan->flight = 0;
         return EKV_OK;
@@ -313,7 +313,7 @@ static int take(void *context, const struct survey_item *item)
         sector->record_count++;
     if (item->kind != SURVEY_RECORD)
         return EKV_OK;
-    uint8_t kind = item->layout.type & EKV_RECORD_KIND_MASK;
+    uint8_t kind = ekv_type_kind(item->layout.type);
     uint64_t position = ekv_position(&survey->format, sector->sequence, item->offset);
     struct walk walk = {
         .survey = survey, .bytes = item->bytes - item->offset, .filter = survey->parts->filter};
@@ -321,7 +321,7 @@ static int take(void *context, const struct survey_item *item)
         return add_commit(scan, item, position);
     if (kind > EKV_RECORD_HEAD)
         return EKV_OK;
-    if (item->valid && !(item->layout.type & EKV_RECORD_COMMITS))
+    if (item->valid && !(item->layout.type & (EKV_RECORD_COMMITS | EKV_RECORD_MOVED)))
         error = add_pending(scan, position);
     if (!error && is_wanted(&walk, item->offset, &item->layout))
         error = add_record(scan, item, position);

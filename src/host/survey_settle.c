@@ -263,7 +263,7 @@ static void settle_record(struct survey *survey, struct survey_record *record)
         record->state = SURVEY_COMMITTED;
     } else if (is_torn(survey, record->position)) {
         record->state = SURVEY_UNKNOWN;
-    } else if (!(record->flags & EKV_RECORD_COMMITS)) {
+    } else if (!(record->flags & (EKV_RECORD_COMMITS | EKV_RECORD_MOVED))) {
         record->state = commit                                        ? SURVEY_COMMITTED
                         : is_surely_pending(survey, record->position) ? SURVEY_PENDING
                                                                       : SURVEY_UNKNOWN;
@@ -373,7 +373,9 @@ static bool is_reached(const struct survey *survey, const struct survey_record *
     uint32_t sector = ekv_sector_of(format, record->address);
     if (!manifest->found || !manifest->whole)
         return true;
-    if (survey->parts->replayed[sector] &&
+    /* A copy that is moved and does not commit is of an older version. */
+    bool kept = record->flags & EKV_RECORD_MOVED && !(record->flags & EKV_RECORD_COMMITS);
+    if (survey->parts->replayed[sector] && !kept &&
         record->position >=
             ekv_position(format, manifest->replay_sequence, manifest->replay_offset))
         return true;

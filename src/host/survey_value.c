@@ -58,7 +58,7 @@ static bool is_piece(const struct reading *reading, const uint8_t *bytes,
     uint8_t space = layout->type & EKV_RECORD_ASIDE ? EKV_ASIDE : EKV_USER;
     uint32_t owner_max = ekv_min(255, reading->survey->format.geometry.sector_size / 16);
     const uint8_t *value = bytes + layout->head_size + layout->key_size;
-    return (layout->type & EKV_RECORD_KIND_MASK) == kind && space == reading->space &&
+    return ekv_type_kind(layout->type) == kind && space == reading->space &&
            layout->key_size == ekv_min(reading->owner_size, owner_max) &&
            memcmp(bytes + layout->head_size, reading->owner, layout->key_size) == 0 &&
            layout->value_size >= EKV_PIECE_OFFSET_SIZE && ekv_load32(value) == offset;
