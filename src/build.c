@@ -43,8 +43,16 @@ static int new_sector(struct ekv_index *index, uint32_t sequence, uint32_t *sect
                                 .sequence = sequence,
                                 .next = EKV_NO_SECTOR,
                                 .virgin = sectors->virgin_saved};
-    int error = ekv_sector_take(sectors, EKV_SECTOR_INDEX, sector);
-    return error ? error : ekv_sector_stamp(sectors, *sector, &stamp);
+    int error;
+    do {
+        error = ekv_sector_take(sectors, EKV_SECTOR_INDEX, sector);
+        if (error)
+            return error;
+        error = ekv_sector_stamp(sectors, *sector, &stamp);
+        if (error)
+            ekv_sector_set(sectors, *sector, EKV_SECTOR_RETIRED);
+    } while (error && !ekv_sectors_failing(sectors));
+    return error;
 }
 
 /* An index sector that nothing uses and nothing will be added to is free again. */
@@ -84,6 +92,16 @@ static int place(struct ekv_index *index, uint32_t sequence, uint32_t size, uint
     }
 }
 
+/* Programs part of the index. A sector in which that fails gets nothing more. */
+static int program(struct ekv_index *index, uint32_t address, const void *data, uint32_t size)
+{
+    struct ekv_sectors *sectors = index->log->sectors;
+    int error = ekv_sector_program(sectors, address, data, size);
+    if (error && ekv_sector_of(&sectors->format, address) == index->sector)
+        leave_sector(index);
+    return error;
+}
+
 /* Counts the object at `address` and moves the stream behind it. */
 static void placed(struct ekv_index *index, uint32_t address, uint32_t size)
 {
@@ -116,6 +134,7 @@ void ekv_build_begin(struct ekv_builder *builder, uint32_t id, uint8_t level, ui
     for (uint32_t i = 0; i < builder->height_max; i++)
         page_reset(builder, i);
     builder->last = 0;
+    builder->broken = false;
     builder->separator_size = 0;
     builder->separator_cut = false;
     builder->leaf_limit = leaf_limit(builder);
@@ -138,10 +157,10 @@ static int page_write(struct ekv_builder *builder, uint32_t level, uint32_t *add
         ekv_page_crc(format, builder->run.id, *address, page + EKV_CRC_SIZE, size - EKV_CRC_SIZE);
     ekv_store(page, crc, EKV_CRC_SIZE);
     memset(page + size, 0xff, padded - size);
-    error = ekv_sector_program(builder->index->log->sectors, *address, page, padded);
-    placed(builder->index, *address, size);
+    error = program(builder->index, *address, page, padded);
     if (error)
         return error;
+    placed(builder->index, *address, size);
     builder->run.root = *address;
     builder->run.height = (uint8_t)(level + 1);
     return EKV_OK;
@@ -254,10 +273,12 @@ static int leaf_write(struct ekv_builder *builder)
     if (error)
         return error;
     error = page_write(builder, 0, &address);
-    if (error)
-        return error;
-    page_reset(builder, 0);
-    return link_up(builder, 1, &separator, address);
+    if (!error) {
+        page_reset(builder, 0);
+        error = link_up(builder, 1, &separator, address);
+    }
+    builder->broken = error != EKV_OK;
+    return error;
 }
 
 /* The shortest prefix of the new leaf's first key that the leaf before it does not reach; cut short
@@ -343,12 +364,13 @@ int ekv_build_finish(struct ekv_builder *builder)
             return error;
         page_separators(builder, level, &first, &last);
         error = page_write(builder, level, &address);
-        if (error)
-            return error;
-        page_reset(builder, level);
-        if (top)
+        if (!error)
+            page_reset(builder, level);
+        if (!error && top)
             return EKV_OK;
-        error = link_up(builder, level + 1, &first, address);
+        if (!error)
+            error = link_up(builder, level + 1, &first, address);
+        builder->broken = error != EKV_OK;
         if (error)
             return error;
     }
@@ -457,11 +479,12 @@ static int filter_end(struct ekv_builder *builder)
     int error = place(builder->index, builder->run.id, size, format->alignment, true, &address);
     if (error)
         return error;
-    error = ekv_sector_program(builder->index->log->sectors, address, map, size);
+    error = program(builder->index, address, map, size);
+    if (error)
+        return error;
     placed(builder->index, address, size);
-    if (!error)
-        builder->run.filter = address;
-    return error;
+    builder->run.filter = address;
+    return EKV_OK;
 }
 
 int ekv_build_filter_step(struct ekv_builder *builder, bool *done)
@@ -491,7 +514,7 @@ int ekv_build_filter_step(struct ekv_builder *builder, bool *done)
             uint8_t *block = page + i * EKV_FILTER_BLOCK_SIZE;
             ekv_store(block, ekv_filter_crc(format, run->id, first + i, block + 2), 2);
         }
-        error = ekv_sector_program(builder->index->log->sectors, address, page, size);
+        error = program(builder->index, address, page, size);
         if (error)
             return error;
         builder->filter_next += count;

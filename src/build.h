@@ -12,6 +12,7 @@ struct ekv_builder {
     uint16_t used[EKV_RUN_HEIGHT_MAX];
     uint8_t counts[EKV_RUN_HEIGHT_MAX];
     uint16_t leaf_limit;
+    bool broken;            /* an error came between pages: begin again */
     uint32_t last;          /* the entry added last, 0: none */
     uint8_t separator_size; /* of the leaf being filled */
     bool separator_cut;
@@ -30,7 +31,9 @@ void ekv_build_begin(struct ekv_builder *builder, uint32_t id, uint8_t level, ui
 bool ekv_build_room(const struct ekv_builder *builder);
 
 /* Adds the next entry; `record` is what it points to. Flash: every sixtieth time a page.
- * Errors: EKV_FULL (no sector for the page: nothing was added, try again when there is one). */
+ * Errors: EKV_FULL (no sector for the page: nothing was added, try again when there is one, unless
+ * the builder is broken). After any other error of any of these functions the run cannot be
+ * finished. */
 EKV_MUST_CHECK int ekv_build_add(struct ekv_builder *builder, uint32_t address,
                                  const struct ekv_record *record);
 

@@ -9,6 +9,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "recover.h"
 #include "replay.h"
 #include "retain.h"
 #include "value.h"
@@ -308,11 +309,6 @@ int ekv_mount(struct ekv **db, const struct ekv_flash *flash,
     return EKV_OK;
 }
 
-static bool is_writable(const struct ekv *db)
-{
-    return !db->read_only && !db->failed && !db->log.failed;
-}
-
 int ekv_unmount(struct ekv *db)
 {
     int error = EKV_OK;
@@ -322,7 +318,8 @@ int ekv_unmount(struct ekv *db)
         return EKV_BUSY;
     }
     bool opened = !db->closed && !db->unclean;
-    if (is_writable(db) && opened) {
+    ekv_mend(db);
+    if (ekv_is_writable(db) && opened && !db->log.failed) {
         /* Whoever mounts it next may have the default memory alone. */
         if (db->memtable.count > db->memtable_default) {
             error = ekv_merge_drain(db);
@@ -355,9 +352,10 @@ int ekv_work(struct ekv *db, bool *more)
     *more = false;
     ekv_lock_write(db);
     /* A store that nobody wrote to in this session has nothing to do. */
-    if (is_writable(db) && !db->unclean && !db->closed) {
+    if (ekv_is_writable(db) && !db->unclean && !db->closed) {
         db->erases_before = db->sectors.erases;
-        error = ekv_work_step(db, more);
+        error = db->log.failed ? EKV_OK : ekv_work_step(db, more);
+        ekv_mend(db);
     }
     ekv_unlock_write(db);
     return error;
@@ -370,8 +368,9 @@ static int commit(struct ekv *db, uint32_t address, const struct ekv_found *old)
 {
     struct ekv_record record;
     int error = ekv_log_flush(&db->log);
-    if (!error)
-        error = ekv_record_read(&db->log, address, &record);
+    if (error)
+        return error;
+    error = ekv_record_read(&db->log, address, &record);
     if (!error)
         error = ekv_apply(db, &record, old);
     if (error) {
@@ -414,11 +413,7 @@ static int put(struct ekv *db, struct ekv_key key, const uint64_t *expected, con
         error = ekv_write_new(db, key, true, replaced, &write);
     if (!error)
         error = ekv_value_append(db, key, &write, value, size, &address);
-    if (!error)
-        error = commit(db, address, replaced);
-    if (!error)
-        ekv_write_end(db);
-    return error;
+    return error ? error : commit(db, address, replaced);
 }
 
 static int locked_put(struct ekv *db, struct ekv_key key, const uint64_t *expected,
@@ -429,7 +424,7 @@ static int locked_put(struct ekv *db, struct ekv_key key, const uint64_t *expect
     if (size >= ekv_flash_size(&db->sectors.flash))
         return EKV_FULL;
     ekv_lock_write(db);
-    int error = put(db, key, expected, value, size);
+    int error = ekv_write_end(db, put(db, key, expected, value, size));
     ekv_unlock_write(db);
     return error;
 }
@@ -458,17 +453,13 @@ static int delete (struct ekv *db, struct ekv_key key)
         error = ekv_write_new(db, key, true, &old, &write);
     if (!error)
         error = ekv_record_append(db, EKV_RECORD_DELETE, key, &write, NULL, 0, &address);
-    if (!error)
-        error = commit(db, address, &old);
-    if (!error)
-        ekv_write_end(db);
-    return error;
+    return error ? error : commit(db, address, &old);
 }
 
 int ekv_delete(struct ekv *db, struct ekv_key key)
 {
     ekv_lock_write(db);
-    int error = delete (db, key);
+    int error = ekv_write_end(db, delete (db, key));
     ekv_unlock_write(db);
     return error;
 }
@@ -520,7 +511,7 @@ void ekv_stat(struct ekv *db, struct ekv_stat *stat)
         .merges = db->merges,
         .collections = db->collections,
         .reserved_size = db->reserved_size,
-        .read_only = !is_writable(db),
+        .read_only = !ekv_is_writable(db),
         .recovered = db->recovered,
     };
     memcpy(stat->label, db->catalog.label, sizeof stat->label);

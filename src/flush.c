@@ -10,6 +10,8 @@
 #include <assert.h>
 #include <string.h>
 
+#include "own.h"
+
 uint32_t ekv_flush_sectors(const struct ekv *db)
 {
     const struct ekv_format *format = ekv_format_of(db);
@@ -83,6 +85,8 @@ static int build(struct ekv *db, const struct ekv_memtable *table)
         ekv_build_filter_begin(&db->builder);
     while (!error && !done)
         error = ekv_build_filter_step(&db->builder, &done);
+    if (error && db->builder.run.root != 0)
+        ekv_own_again(db); /* pages were written that no run has */
     return error;
 }
 

@@ -29,29 +29,37 @@ static int make_slot(struct ekv *db)
     return error ? error : ekv_flush(db);
 }
 
+/* Points the memtable at a copy. If that fails the copy must not stay in the log: a replay would
+ * take it for counted. So the log goes on elsewhere. */
 static int point_at(struct ekv *db, uint32_t address)
 {
     struct ekv_record record;
     int error = ekv_record_read(&db->log, address, &record);
-    return error ? error : ekv_point(db, &record, true);
+    if (!error)
+        error = ekv_point(db, &record, true);
+    if (error)
+        db->log.failed = true;
+    return error;
 }
 
 static int move_current(struct ekv *db, const struct ekv_found *found)
 {
+    const struct ekv_record *record = &found->record;
+    struct ekv_moves moves = {.count = 1};
     uint32_t address;
-    struct ekv_record copy;
     int error = make_slot(db);
     if (!error)
         error = ekv_record_copy(db, found, EKV_RECORD_MOVED | EKV_RECORD_COMMITS, &address);
-    if (!error)
-        error = ekv_record_read(&db->log, address, &copy);
-    if (!error && ekv_record_kind(&copy) != EKV_RECORD_DELETE) {
-        ekv_sector_live_remove(&db->sectors, found->record.address, found->record.layout.size);
-        ekv_sector_live_add(&db->sectors, address, copy.layout.size);
-        db->catalog.live_size += copy.layout.size;
-        db->catalog.live_size -= found->record.layout.size;
-    }
-    return error ? error : ekv_point(db, &copy, true);
+    if (error)
+        return error;
+    moves.records[0].from = record->address;
+    moves.records[0].from_size = record->layout.size;
+    moves.records[0].to = address;
+    moves.records[0].to_size = db->log.record_end - db->log.record_begin;
+    error = point_at(db, address);
+    if (error || ekv_record_kind(record) == EKV_RECORD_DELETE)
+        return error;
+    return ekv_value_moved(db, &moves);
 }
 
 /* The slot of an open transaction that holds this record. */
@@ -108,11 +116,13 @@ static int move_key(struct ekv *db, const struct ekv_found *found)
 /* Moves the piece if the value of `head` holds it. */
 static int move_from(struct ekv *db, const struct ekv_found *head, const struct ekv_found *piece)
 {
-    uint32_t address;
+    struct ekv_moves moves;
     int error = make_slot(db);
     if (!error)
-        error = ekv_value_move_piece(db, head, piece, &address);
-    return error ? error : point_at(db, address);
+        error = ekv_value_move_piece(db, head, piece, &moves);
+    if (!error)
+        error = point_at(db, moves.records[moves.count - 1].to);
+    return error ? error : ekv_value_moved(db, &moves);
 }
 
 /* A pending head keeps its pieces too; its pieces are not counted yet. */
@@ -264,6 +274,18 @@ static int choose(const struct ekv *db, uint32_t most, uint32_t *victim, uint32_
     return found;
 }
 
+/* A sector in which a program failed: it is retired when it is empty. */
+static int choose_distrusted(const struct ekv *db, uint32_t *victim, uint32_t *sequence)
+{
+    for (uint32_t i = 0; i < db->sectors.distrusted_count; i++) {
+        *victim = db->sectors.distrusted[i];
+        if (ekv_sector_state(&db->sectors, *victim) == EKV_SECTOR_LOG &&
+            db->sectors.lives[*victim] <= EKV_LIVE_MAX && may_collect(db, *victim, sequence))
+            return EKV_OK;
+    }
+    return EKV_NOT_FOUND;
+}
+
 /* Every eighth time: a sector erased much less often than the most erased one, whatever is live in
  * it, so that cold data does not keep its sectors young while others wear out. */
 static int choose_cold(struct ekv *db, uint32_t *victim, uint32_t *sequence)
@@ -287,6 +309,12 @@ static int choose_cold(struct ekv *db, uint32_t *victim, uint32_t *sequence)
         }
     }
     return EKV_NOT_FOUND;
+}
+
+bool ekv_gc_bad(const struct ekv *db)
+{
+    uint32_t victim, sequence;
+    return choose_distrusted(db, &victim, &sequence) == EKV_OK;
 }
 
 /* True if an open snapshot sees this record where it is. Pieces of values and crowds of
@@ -493,7 +521,9 @@ static int choose_victim(struct ekv *db, uint32_t most, uint32_t *victim, uint32
 {
     uint32_t body = ekv_format_record_size_max(ekv_format_of(db)), size;
     bool retaining = db->retain_count > 1;
-    int error = choose_cold(db, victim, sequence);
+    int error = choose_distrusted(db, victim, sequence);
+    if (error)
+        error = choose_cold(db, victim, sequence);
     if (!error)
         error =
             retaining ? exact_size(db, *victim, *sequence, &size) : moved_size(db, *victim, &size);

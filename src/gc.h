@@ -13,6 +13,9 @@ enum { EKV_GC_ANY = EKV_LIVE_MAX * 19 / 20, EKV_GC_EARLY = EKV_LIVE_MAX / 4 };
  * Power cut: records are found at their old or their new place. */
 EKV_MUST_CHECK int ekv_gc(struct ekv *db, uint32_t most);
 
+/* True if there is a sector to collect in which a program failed. */
+bool ekv_gc_bad(const struct ekv *db);
+
 /* Moves one record to the head if something still refers to it. */
 EKV_MUST_CHECK int ekv_gc_record(struct ekv *db, const struct ekv_found *found);
 

@@ -32,37 +32,56 @@ bool ekv_log_can_close(const struct ekv_log *log)
     return log->offset <= body_end(log);
 }
 
-static int stamp_head(struct ekv_log *log, uint32_t previous_end)
+/* Stamps `sector` and makes it the head. If that fails the head stays where it is, the sector is
+ * retired and `next` free. */
+static int enter(struct ekv_log *log, uint32_t sector, uint32_t sequence, uint32_t next,
+                 uint32_t previous_end)
 {
     struct ekv_stamp_b stamp = {
         .kind = EKV_KIND_LOG,
-        .sequence = log->sequence,
-        .next = log->next,
+        .sequence = sequence,
+        .next = next,
         .virgin = ekv_sectors_virgin_save(log->sectors),
         .previous_end = previous_end,
     };
-    int error = ekv_sector_stamp(log->sectors, log->sector, &stamp);
-    if (error)
-        log->failed = true;
+    int error = ekv_sector_stamp(log->sectors, sector, &stamp);
+    if (error) {
+        ekv_sector_set(log->sectors, sector, EKV_SECTOR_RETIRED);
+        if (next != EKV_NO_SECTOR)
+            ekv_sector_set(log->sectors, next, EKV_SECTOR_FREE);
+        return error;
+    }
+    log->sector = sector;
+    log->sequence = sequence;
+    log->next = next;
     log->offset = log->flushed = log->sectors->format.body_offset;
-    return error;
+    log->failed = log->open = false;
+    return EKV_OK;
 }
 
 int ekv_log_start(struct ekv_log *log, uint32_t sequence)
 {
-    uint32_t first, second;
-    int error = ekv_sector_take(log->sectors, EKV_SECTOR_LOG, &first);
-    if (error)
-        return error;
-    error = ekv_sector_take(log->sectors, EKV_SECTOR_LOG, &second);
-    if (error == EKV_FULL)
-        second = EKV_NO_SECTOR;
-    else if (error)
-        return error;
-    log->sector = first;
-    log->next = second;
-    log->sequence = sequence;
-    return stamp_head(log, 0);
+    struct ekv_sectors *sectors = log->sectors;
+    for (;;) {
+        uint32_t first, second = EKV_NO_SECTOR;
+        /* Both are ready before the first is taken: the lock is let go for an erase, and whoever
+         * reads then must not meet a log sector without a stamp. */
+        while (sectors->counts[EKV_SECTOR_READY] < 2) {
+            int error = ekv_sector_prepare(sectors);
+            if (error == EKV_FULL && sectors->counts[EKV_SECTOR_READY] > 0)
+                break;
+            if (error)
+                return error;
+        }
+        bool pair = sectors->counts[EKV_SECTOR_READY] > 1;
+        int error = ekv_sector_take(sectors, EKV_SECTOR_LOG, &first);
+        if (!error && pair)
+            error = ekv_sector_take(sectors, EKV_SECTOR_LOG, &second);
+        if (!error)
+            error = enter(log, first, sequence, second, 0);
+        if (error != EKV_IO || ekv_sectors_failing(sectors))
+            return error;
+    }
 }
 
 int ekv_log_roll(struct ekv_log *log)
@@ -76,11 +95,12 @@ int ekv_log_roll(struct ekv_log *log)
     error = ekv_sector_take(log->sectors, EKV_SECTOR_LOG, &successor);
     if (error)
         return error;
-    uint32_t previous_end = log->offset;
-    log->sector = log->next;
-    log->next = successor;
-    log->sequence++;
-    return stamp_head(log, previous_end);
+    error = enter(log, log->next, log->sequence + 1, successor, log->offset);
+    if (error) {
+        log->next = EKV_NO_SECTOR;
+        log->failed = true;
+    }
+    return error;
 }
 
 /* Adds bytes to the head through the page buffer. */
@@ -107,7 +127,7 @@ int ekv_log_flush(struct ekv_log *log)
     if (size == 0)
         return EKV_OK;
     if (log->failed)
-        return EKV_READ_ONLY;
+        return EKV_IO;
     uint32_t address = ekv_address(&log->sectors->format, log->sector, log->flushed);
     int error =
         ekv_sector_program(log->sectors, address, log->page + address % EKV_PAGE_SIZE, size);
@@ -124,6 +144,8 @@ static int begin(struct ekv_log *log, const struct ekv_record_layout *layout, ui
     uint8_t head[EKV_RECORD_HEAD_MAX];
     ekv_record_head_encode(layout, head);
     *address = ekv_address(&log->sectors->format, log->sector, log->offset);
+    log->open = true;
+    log->record_begin = log->offset;
     log->record_end = log->offset + layout->size;
     log->crc = ekv_format_seed(&log->sectors->format, EKV_KIND_LOG, log->sequence, log->offset);
     return ekv_log_write(log, head, layout->head_size);
@@ -132,7 +154,8 @@ static int begin(struct ekv_log *log, const struct ekv_record_layout *layout, ui
 int ekv_log_begin(struct ekv_log *log, struct ekv_record_layout *layout, uint32_t *address)
 {
     if (log->failed)
-        return EKV_READ_ONLY;
+        return EKV_IO;
+    assert(!log->open);
     ekv_record_measure(&log->sectors->format, layout);
     assert(layout->size <= ekv_format_record_size_max(&log->sectors->format));
     if (layout->size > ekv_log_room(log)) {
@@ -161,7 +184,20 @@ int ekv_log_end(struct ekv_log *log)
     ekv_store(crc, log->crc, sizeof crc);
     error = append(log, crc, sizeof crc);
     assert(error || log->offset == log->record_end);
+    log->open = error != EKV_OK;
     return error;
+}
+
+void ekv_log_drop(struct ekv_log *log)
+{
+    if (!log->open)
+        return;
+    log->open = false;
+    log->offset = log->record_begin;
+    if (log->flushed > log->offset) {
+        log->flushed = log->offset;
+        log->failed = true;
+    }
 }
 
 int ekv_log_append_mark(struct ekv_log *log, uint8_t kind, const void *value, uint32_t size)
@@ -169,16 +205,15 @@ int ekv_log_append_mark(struct ekv_log *log, uint8_t kind, const void *value, ui
     uint32_t address;
     struct ekv_record_layout layout = {.type = kind, .value_size = size};
     if (log->failed)
-        return EKV_READ_ONLY;
+        return EKV_IO;
     ekv_record_measure(&log->sectors->format, &layout);
     assert(layout.size <= log->sectors->format.geometry.sector_size - log->offset);
     int error = begin(log, &layout, &address);
-    if (error)
-        return error;
-    error = ekv_log_write(log, value, size);
-    if (error)
-        return error;
-    error = ekv_log_end(log);
+    if (!error)
+        error = ekv_log_write(log, value, size);
+    if (!error)
+        error = ekv_log_end(log);
+    ekv_log_drop(log);
     return error ? error : ekv_log_flush(log);
 }
 
@@ -250,11 +285,13 @@ int ekv_log_sequence(const struct ekv_log *log, uint32_t address, uint32_t *sequ
     enum ekv_sector_state state = ekv_sector_state(log->sectors, sector);
     if (state != EKV_SECTOR_LOG && state != EKV_SECTOR_LIMBO && state != EKV_SECTOR_EMPTIED)
         return EKV_NOT_FOUND; /* perhaps being erased this very moment */
+    if (sector == log->next)
+        return EKV_NOT_FOUND; /* not stamped yet */
     int error = ekv_sector_stamp_read(log->sectors, sector, &stamp);
-    if (error)
-        return error;
+    if (error == EKV_NOT_FOUND || (!error && stamp.kind != EKV_KIND_LOG))
+        return log->settled ? ekv_corrupt() : EKV_NOT_FOUND;
     *sequence = stamp.sequence;
-    return stamp.kind == EKV_KIND_LOG ? EKV_OK : EKV_NOT_FOUND;
+    return error;
 }
 
 int ekv_record_read(const struct ekv_log *log, uint32_t address, struct ekv_record *record)

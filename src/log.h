@@ -16,8 +16,10 @@ struct ekv_log {
     uint32_t flushed;  /* up to here the head is programmed; the rest is in `page` */
     uint32_t next;     /* the head's successor: erased, stamped, named by the head's stamp B */
     uint32_t crc;      /* of the record being written */
-    uint32_t record_end;
-    bool failed;                 /* a program failed: nothing may be appended any more */
+    uint32_t record_begin, record_end;
+    bool open;                   /* a record was begun and not ended */
+    bool failed;                 /* nothing may be appended in this sector any more: recover.h */
+    bool settled;                /* replay has found the head: all log sectors are stamped */
     uint8_t page[EKV_PAGE_SIZE]; /* byte at address a lies at a % 256 */
     uint8_t *copy;               /* NULL, or a page as mount read it: its flash may be unstable */
     uint32_t copy_address;
@@ -41,26 +43,32 @@ static inline uint8_t ekv_record_kind(const struct ekv_record *record)
 /* --- Appending ------------------------------------------------------------------------------- */
 
 /* Starts a log in a ready sector with this sequence number. If there is no second sector for its
- * successor, the log cannot leave the first. Errors: EKV_FULL.
+ * successor, the log cannot leave the first. Errors: EKV_FULL; the log is as before then.
  * Flash: takes two ready sectors, programs one stamp. */
 EKV_MUST_CHECK int ekv_log_start(struct ekv_log *log, uint32_t sequence);
 
 /* Appends a record: begin, write its `key_size + value_size` bytes (and version and time if its
  * flags say so) in any pieces, end. `begin` moves to the successor sector if the record does not
- * fit. Errors: EKV_FULL (no sector left for a successor), EKV_READ_ONLY.
+ * fit. Errors: EKV_FULL (no sector left for a successor). A record that cannot be ended is dropped
+ * with ekv_log_drop.
  * Power cut: what was not flushed may be missing, in order. */
 EKV_MUST_CHECK int ekv_log_begin(struct ekv_log *log, struct ekv_record_layout *layout,
                                  uint32_t *address);
 EKV_MUST_CHECK int ekv_log_write(struct ekv_log *log, const void *data, uint32_t size);
 EKV_MUST_CHECK int ekv_log_end(struct ekv_log *log);
 
-/* Programs what is buffered. Flash: one program, or none. */
+/* Forgets a record that was begun and cannot be ended. What of it is on flash already, nothing can
+ * be appended behind: the log has failed then. */
+void ekv_log_drop(struct ekv_log *log);
+
+/* Programs what is buffered. Errors: EKV_IO: what was buffered is still read from the buffer, and
+ * the log has failed. Flash: one program, or none. */
 EKV_MUST_CHECK int ekv_log_flush(struct ekv_log *log);
 
 /* Bytes that a record may still take in the head sector. */
 uint32_t ekv_log_room(const struct ekv_log *log);
 
-/* Moves the head to its successor sector. */
+/* Moves the head to its successor sector. Errors: EKV_FULL; EKV_IO: the log has failed. */
 EKV_MUST_CHECK int ekv_log_roll(struct ekv_log *log);
 
 /* Close and open records use the room that every sector keeps for them. */
@@ -82,7 +90,8 @@ static inline uint64_t ekv_log_position(const struct ekv_log *log)
 EKV_MUST_CHECK int ekv_log_read(const struct ekv_log *log, uint32_t address, void *buffer,
                                 uint32_t size);
 
-/* Sequence number of the log sector that holds `address`. EKV_NOT_FOUND: no log sector. */
+/* Sequence number of the log sector that holds `address`. EKV_NOT_FOUND: no log sector.
+ * EKV_CORRUPT: one whose stamp B is damaged. */
 EKV_MUST_CHECK int ekv_log_sequence(const struct ekv_log *log, uint32_t address,
                                     uint32_t *sequence);
 

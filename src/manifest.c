@@ -71,7 +71,9 @@ static bool is_guarded(const struct ekv_manifest *manifest, uint32_t sequence)
 /* Erases the next ring sector that nobody needs and makes it the chain's newest; `base`
  * EKV_NO_SECTOR begins a new chain with it. After a power cut (`suspect`) a sector of the ring may
  * hold a stamp that reads well only sometimes, with the number that would come next: so each sector
- * of the ring then counts on from a number of its own. */
+ * of the ring then counts on from a number of its own. So it is after a stamp that failed, which
+ * may read well all the same; a chain that had begun already cannot skip a number and ends there.
+ */
 static int extend(struct ekv_manifest *manifest, uint32_t sequence, uint32_t base, bool suspect)
 {
     uint32_t count = format_of(manifest)->ring_count;
@@ -81,9 +83,8 @@ static int extend(struct ekv_manifest *manifest, uint32_t sequence, uint32_t bas
         if (ekv_sector_state(manifest->sectors, sector) == EKV_SECTOR_RETIRED)
             continue;
         int error = ekv_sector_stamp_read(manifest->sectors, sector, &stamp);
-        if (error < 0)
-            return error;
-        if (!error && stamp.kind == EKV_KIND_MANIFEST && is_guarded(manifest, stamp.sequence))
+        if (error < 0 ||
+            (!error && stamp.kind == EKV_KIND_MANIFEST && is_guarded(manifest, stamp.sequence)))
             continue;
         uint32_t number = suspect ? sequence + 1 + sector * (chain_max(manifest) + 1) : sequence;
         uint32_t begin = base == EKV_NO_SECTOR ? number : base;
@@ -94,8 +95,11 @@ static int extend(struct ekv_manifest *manifest, uint32_t sequence, uint32_t bas
         error = ekv_sector_erase(manifest->sectors, sector);
         if (!error)
             error = ekv_sector_stamp(manifest->sectors, sector, &stamp);
-        if (error == EKV_IO) {
+        if (error == EKV_IO && !ekv_sectors_failing(manifest->sectors)) {
             ekv_sector_set(manifest->sectors, sector, EKV_SECTOR_RETIRED);
+            if (base != EKV_NO_SECTOR)
+                return EKV_IO;
+            suspect = true;
             continue;
         }
         if (error)
@@ -333,6 +337,14 @@ static int write_checkpoint(struct ekv_manifest *manifest, const struct ekv_cata
     return error;
 }
 
+/* A sector of the ring in which a program failed is passed over until the next mount, which tries
+ * it again: the ring has few to spare. Reading it goes on. */
+static void retire_distrusted(struct ekv_manifest *manifest)
+{
+    if (ekv_sector_distrusted(manifest->sectors, manifest->sector))
+        ekv_sector_set(manifest->sectors, manifest->sector, EKV_SECTOR_RETIRED);
+}
+
 int ekv_manifest_checkpoint(struct ekv_manifest *manifest, struct ekv_catalog *catalog,
                             bool suspect)
 {
@@ -341,10 +353,20 @@ int ekv_manifest_checkpoint(struct ekv_manifest *manifest, struct ekv_catalog *c
                                                                          : manifest->guarded[1];
     memcpy(guard, old, sizeof old);
     int error = ekv_flash_sync(&manifest->sectors->flash, true);
-    if (!error)
-        error = extend(manifest, old[1], EKV_NO_SECTOR, suspect);
-    if (!error)
-        error = write_checkpoint(manifest, catalog);
+    uint32_t sequence = old[1];
+    for (bool again = !error; again;) {
+        again = false;
+        error = extend(manifest, sequence, EKV_NO_SECTOR, suspect);
+        if (!error) {
+            error = write_checkpoint(manifest, catalog);
+            again = error == EKV_IO && !ekv_sectors_failing(manifest->sectors);
+        }
+        if (again) { /* a sector of the ring is bad, or was for once: a chain without it */
+            retire_distrusted(manifest);
+            sequence = manifest->sequence + 1;
+            suspect = true;
+        }
+    }
     if (error) {
         manifest->failed = true;
         return error == EKV_FULL ? EKV_IO : error;
@@ -376,8 +398,13 @@ int ekv_manifest_commit(struct ekv_manifest *manifest, struct ekv_catalog *catal
     if (edit_size(manifest, catalog) > room)
         return ekv_manifest_checkpoint(manifest, catalog, false);
     int error = ekv_flash_sync(&manifest->sectors->flash, true);
-    if (!error)
+    if (!error) {
         error = put_all(manifest, catalog, added, EKV_FRAME_EDIT);
+        if (error) { /* it may be there or not: a chain of its own decides */
+            retire_distrusted(manifest);
+            return ekv_manifest_checkpoint(manifest, catalog, true);
+        }
+    }
     if (error) {
         manifest->failed = true;
         return error;
@@ -391,8 +418,7 @@ int ekv_manifest_create(struct ekv_manifest *manifest, struct ekv_catalog *catal
     manifest->sector = format_of(manifest)->ring_count - 1;
     manifest->sequence = 0;
     manifest->base = 1;
-    int error = extend(manifest, 1, 1, false);
-    return error ? error : write_checkpoint(manifest, catalog);
+    return ekv_manifest_checkpoint(manifest, catalog, false);
 }
 
 /* --- Reading --------------------------------------------------------------------------------- */

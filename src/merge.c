@@ -15,6 +15,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "own.h"
 #include "value.h"
 
 enum { ENTRIES_MAX = 128 }; /* of a step that finds many hidden ones */
@@ -300,10 +301,15 @@ static int commit(struct ekv *db)
     struct ekv_run *first = input_run(db, 0);
     struct ekv_run *behind = first + merge->count;
     uint32_t kept = merge->builder.run.entry_count > 0;
+    int error = ekv_log_flush(&db->log); /* while nothing is changed */
+    if (error)
+        return error;
     for (uint32_t i = 0; i < merge->count; i++) {
-        int error = ekv_run_sectors(&db->index, first + i, release_sector, db);
-        if (error)
+        error = ekv_run_sectors(&db->index, first + i, release_sector, db);
+        if (error) { /* some are free that are still in use */
+            db->failed = true;
             return error;
+        }
     }
     if (kept)
         *first = merge->builder.run;
@@ -337,19 +343,40 @@ static int filter_step(struct ekv *db)
     return error || !done ? error : commit(db);
 }
 
+/* A merge that met an error cannot go on from where it stood. It begins anew after the next flush,
+ * or when there is no other way; never if it met damage, which would be there again. */
+static bool may_try_again(const struct ekv *db)
+{
+    return db->merge.error != EKV_CORRUPT &&
+           (db->merge.pause != db->flushes || ekv_merge_urgent(db));
+}
+
+static int one_step(struct ekv *db)
+{
+    struct ekv_merge *merge = &db->merge;
+    int error = EKV_OK;
+    if (merge->phase == EKV_MERGE_ENTRIES)
+        error = entries_step(db);
+    else if (merge->phase == EKV_MERGE_FINISH)
+        error = finish_step(db);
+    else if (merge->phase == EKV_MERGE_FILTER)
+        error = filter_step(db);
+    if (!error || (error == EKV_FULL && !merge->builder.broken))
+        return error;
+    if (!db->failed)
+        ekv_own_again(db);
+    merge->error = error;
+    merge->pause = db->flushes;
+    return error;
+}
+
 int ekv_merge_step(struct ekv *db, bool *busy)
 {
-    *busy = db->merge.phase != EKV_MERGE_IDLE || choose(db);
-    switch (db->merge.phase) {
-    case EKV_MERGE_ENTRIES:
-        return entries_step(db);
-    case EKV_MERGE_FINISH:
-        return finish_step(db);
-    case EKV_MERGE_FILTER:
-        return filter_step(db);
-    default:
-        return EKV_OK;
-    }
+    *busy = db->merge.phase != EKV_MERGE_IDLE;
+    if (!*busy && db->merge.error && !may_try_again(db))
+        return ekv_merge_urgent(db) ? db->merge.error : EKV_OK;
+    *busy = *busy || choose(db);
+    return *busy ? one_step(db) : EKV_OK;
 }
 
 int ekv_merge_drain(struct ekv *db)
@@ -366,12 +393,14 @@ int ekv_merge_force(struct ekv *db)
     int error = EKV_OK;
     bool busy = true;
     if (db->merge.phase == EKV_MERGE_IDLE) {
+        if (db->merge.error == EKV_CORRUPT)
+            return EKV_CORRUPT;
         uint32_t count = db->catalog.run_count;
         if (count < 2)
             return EKV_NOT_FOUND;
         begin_merge(db, count - ekv_min(count, EKV_MERGE_INPUTS_MAX), count);
     }
     while (!error && busy && db->merge.phase != EKV_MERGE_IDLE)
-        error = ekv_merge_step(db, &busy);
+        error = one_step(db);
     return error;
 }

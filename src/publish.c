@@ -70,6 +70,8 @@ static void release(struct ekv *db, enum ekv_sector_state state)
         if (pinned && state == EKV_SECTOR_LIMBO)
             continue;
         ekv_sector_set(&db->sectors, i, pinned ? EKV_SECTOR_LIMBO : EKV_SECTOR_FREE);
+        if (ekv_sector_state(&db->sectors, i) == EKV_SECTOR_RETIRED)
+            continue; /* a program failed in it; the next edit says so */
         if (state == EKV_SECTOR_EMPTIED || db->retain_span == 0)
             ekv_sector_clean(&db->sectors, i); /* the manifest says so already */
         db->sectors.lives[i] = pinned ? generation : 0;

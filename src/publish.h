@@ -6,7 +6,8 @@
 
 /* Flushes the log's buffer and writes the catalog with all states and counts as of now. `added`: as
  * ekv_manifest_commit. Emptied sectors are free after it, or in limbo while a snapshot needs them.
- * A failure makes the store read-only.
+ * The log's buffer should be flushed before anything is changed that the catalog is to say; a
+ * failure behind that makes the store read-only.
  * Flash: a manifest edit. Power cut: the store before or after. */
 EKV_MUST_CHECK int ekv_publish(struct ekv *db, uint32_t added);
 

@@ -43,11 +43,10 @@ static int write_key(struct ekv *db, struct ekv_key key, uint32_t size)
     return error;
 }
 
-int ekv_record_end(struct ekv *db, const struct ekv_write *write)
+int ekv_record_end(struct ekv *db, const struct ekv_write *write, int error)
 {
     uint8_t bytes[EKV_RECORD_TIME_SIZE];
-    int error = EKV_OK;
-    if (write->flags & EKV_RECORD_MOVED) {
+    if (!error && write->flags & EKV_RECORD_MOVED) {
         ekv_store(bytes, write->version, EKV_RECORD_VERSION_SIZE);
         error = ekv_log_write(&db->log, bytes, EKV_RECORD_VERSION_SIZE);
     }
@@ -57,7 +56,10 @@ int ekv_record_end(struct ekv *db, const struct ekv_write *write)
     }
     if (!error && write->flags & EKV_RECORD_COUNTED)
         error = ekv_log_write(&db->log, &write->ordinal, EKV_RECORD_ORDINAL_SIZE);
-    return error ? error : ekv_log_end(&db->log);
+    if (!error)
+        error = ekv_log_end(&db->log);
+    ekv_log_drop(&db->log);
+    return error;
 }
 
 int ekv_record_append_parts(struct ekv *db, uint8_t kind, struct ekv_key key, uint32_t key_size,
@@ -73,7 +75,7 @@ int ekv_record_append_parts(struct ekv *db, uint8_t kind, struct ekv_key key, ui
         error = ekv_log_write(&db->log, head, head_size);
     if (!error)
         error = ekv_log_write(&db->log, value, size);
-    return error ? error : ekv_record_end(db, write);
+    return ekv_record_end(db, write, error);
 }
 
 int ekv_record_append(struct ekv *db, uint8_t kind, struct ekv_key key,
@@ -118,6 +120,7 @@ int ekv_record_copy(struct ekv *db, const struct ekv_found *found, uint8_t flags
 {
     const struct ekv_record *record = &found->record;
     struct ekv_write write;
+    uint32_t copy;
     /* Checked before, so that what is copied is never a damaged record under a good crc. */
     int error = ekv_record_verify(&db->log, record, found->sequence);
     if (!error)
@@ -127,9 +130,12 @@ int ekv_record_copy(struct ekv *db, const struct ekv_found *found, uint8_t flags
     write.flags |= flags;
     struct ekv_record_layout layout = record->layout;
     layout.type = ekv_record_kind(record) | write.flags;
-    error = ekv_log_begin(&db->log, &layout, address);
+    error = ekv_log_begin(&db->log, &layout, &copy);
     if (!error)
         error = ekv_record_copy_bytes(db, record, record->layout.head_size,
                                       record->layout.key_size + record->layout.value_size);
-    return error ? error : ekv_record_end(db, &write);
+    error = ekv_record_end(db, &write, error);
+    if (!error)
+        *address = copy;
+    return error;
 }

@@ -34,11 +34,13 @@ EKV_MUST_CHECK int ekv_record_append_parts(struct ekv *db, uint8_t kind, struct 
                                            const void *value, uint32_t size, uint32_t *address);
 
 /* Ends a record that ekv_log_begin began: version, time and ordinal as `write` says, then the
- * checksum. */
-EKV_MUST_CHECK int ekv_record_end(struct ekv *db, const struct ekv_write *write);
+ * checksum. With an `error` from writing it, drops it instead. Returns `error`, or that of the end.
+ */
+EKV_MUST_CHECK int ekv_record_end(struct ekv *db, const struct ekv_write *write, int error);
 
 /* Copies a record (a put, a delete, a head, or a pending one) to the log's head as it is, with its
- * version, time and ordinal; `flags` replaces EKV_RECORD_COMMITS. Verifies it while copying. */
+ * version, time and ordinal; `flags` replaces EKV_RECORD_COMMITS. Verifies it while copying. After
+ * an error `address` is what it was. */
 EKV_MUST_CHECK int ekv_record_copy(struct ekv *db, const struct ekv_found *found, uint8_t flags,
                                    uint32_t *address);
 

@@ -9,6 +9,10 @@
  * After a clean close the log goes on behind the close record with an open record. If power is lost
  * while that is programmed and nothing of it shows, the next session programs the same bytes at the
  * same place again.
+ *
+ * A log whose head could not be programmed is left in the same way: its last page is read from the
+ * buffer, so that what was not programmed yet (copies that gc made, records of open transactions)
+ * is not lost. The checkpoint makes certain that the operation that failed is not there.
  */
 #include "recover.h"
 
@@ -93,7 +97,24 @@ static int settle_manifest(struct ekv *db)
     return ekv_manifest_checkpoint(&db->manifest, &db->catalog, true);
 }
 
-int ekv_recover(struct ekv *db)
+/* Keeps the page that the log of this session ends in, with what is still in the buffer. */
+static int copy_tail(struct ekv *db)
+{
+    struct ekv_log *log = &db->log;
+    const struct ekv_format *format = ekv_format_of(db);
+    if (log->offset == format->body_offset)
+        return EKV_OK; /* nothing was appended in this sector */
+    uint32_t address = ekv_address(format, log->sector, log->offset - 1);
+    address -= address % EKV_PAGE_SIZE;
+    int error = ekv_log_read(log, address, db->builder.pages, EKV_PAGE_SIZE);
+    if (error)
+        return error;
+    log->copy = db->builder.pages;
+    log->copy_address = address;
+    return EKV_OK;
+}
+
+static int recover(struct ekv *db)
 {
     uint32_t sector = db->log.sector, sequence = db->log.sequence, end = db->log.offset;
     uint32_t next = db->log.next;
@@ -106,17 +127,36 @@ int ekv_recover(struct ekv *db)
     if (error)
         return error;
     error = move_away(db, sector, sequence, end);
-    if (error) {
-        db->failed = true;
-        return error;
+    db->failed |= error != EKV_OK;
+    return error;
+}
+
+int ekv_recover(struct ekv *db)
+{
+    bool in_session = db->log.failed;
+    int error = in_session ? copy_tail(db) : EKV_OK;
+    if (!error) {
+        db->unclean = true;
+        db->appending = NULL; /* its records lie before the place where replay will begin */
+        error = recover(db);
+        db->unclean = error && !in_session;
     }
-    db->unclean = false;
-    return EKV_OK;
+    if (in_session)
+        db->log.copy = NULL;
+    return error;
+}
+
+void ekv_mend(struct ekv *db)
+{
+    if (!db->log.failed || !ekv_is_writable(db))
+        return;
+    db->failed = ekv_recover(db) != EKV_OK;
 }
 
 int ekv_restart(struct ekv *db)
 {
     uint32_t sector = db->log.sector, sequence = db->log.sequence;
+    db->appending = NULL;
     int error = ekv_log_flush(&db->log);
     if (!error)
         error = ekv_log_start(&db->log, sequence + 1);

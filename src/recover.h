@@ -1,11 +1,12 @@
-/* Recovery after a power cut. */
+/* Recovery after a power cut, and after a failed program. */
 #ifndef EKV_RECOVER_H
 #define EKV_RECOVER_H
 
 #include "gc.h"
 
-/* Makes a store writable whose last session was not closed: what may be unstable is written anew,
- * in a new log sector, and a new checkpoint leaves the old end of the log behind.
+/* Makes a store writable whose last session was not closed, or whose log has failed in this one:
+ * what may be unstable, or is still in the buffer, is written anew, in a new log sector, and a new
+ * checkpoint leaves the old end of the log behind.
  * Flash: up to three erases, a run, a checkpoint.
  * Power cut: the next mount finds the old state, or the new one. */
 EKV_MUST_CHECK int ekv_recover(struct ekv *db);
@@ -14,5 +15,10 @@ EKV_MUST_CHECK int ekv_recover(struct ekv *db);
  * sector leaves behind. Flash: up to two erases, a run, a checkpoint. Power cut: before or after.
  */
 EKV_MUST_CHECK int ekv_restart(struct ekv *db);
+
+/* At the end of each operation that writes: a log that has failed is left behind at once, so that
+ * flash and memory agree again; where that cannot be done the store is read-only.
+ * Flash: nothing, or as ekv_recover. */
+void ekv_mend(struct ekv *db);
 
 #endif

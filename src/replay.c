@@ -13,44 +13,8 @@
 #include <assert.h>
 #include <string.h>
 
+#include "own.h"
 #include "value.h"
-
-/* True for a sector that the session before may have put to use since the manifest was written. A
- * resting one may have become free meanwhile. */
-static bool is_usable(enum ekv_sector_state state)
-{
-    return state == EKV_SECTOR_FREE || state == EKV_SECTOR_LIMBO;
-}
-
-/* --- Sectors of runs ------------------------------------------------------------------------- */
-
-static int own_sector(void *context, uint32_t sector)
-{
-    struct ekv *db = context;
-    enum ekv_sector_state state;
-    if (sector >= ekv_format_of(db)->geometry.sector_count)
-        return ekv_corrupt();
-    state = ekv_sector_state(&db->sectors, sector);
-    if (is_usable(state))
-        ekv_sector_set(&db->sectors, sector, EKV_SECTOR_INDEX);
-    else if (state != EKV_SECTOR_INDEX)
-        return ekv_corrupt();
-    if (db->sectors.lives[sector] == UINT8_MAX)
-        return ekv_corrupt();
-    db->sectors.lives[sector]++;
-    ekv_sector_clean(&db->sectors, sector);
-    return EKV_OK;
-}
-
-static int own_runs(struct ekv *db)
-{
-    for (uint32_t i = 0; i < db->catalog.run_count; i++) {
-        int error = ekv_run_sectors(&db->index, &db->catalog.runs[i], own_sector, db);
-        if (error)
-            return error;
-    }
-    return EKV_OK;
-}
 
 /* --- Replay ---------------------------------------------------------------------------------- */
 
@@ -251,7 +215,9 @@ static int enter_sector(struct ekv *db, uint32_t sector, uint32_t sequence, uint
     if (stamp->kind != EKV_KIND_LOG || stamp->sequence != sequence)
         return EKV_NOT_FOUND;
     enum ekv_sector_state state = ekv_sector_state(&db->sectors, sector);
-    if (is_usable(state))
+    if (state == EKV_SECTOR_RETIRED)
+        return EKV_NOT_FOUND; /* its stamp failed, and looks whole all the same */
+    if (ekv_own_usable(state))
         ekv_sector_set(&db->sectors, sector, EKV_SECTOR_LOG);
     else if (state != EKV_SECTOR_LOG)
         return ekv_corrupt();
@@ -381,7 +347,7 @@ int ekv_replay(struct ekv *db)
     if (db->retain_count == 0)
         db->retain_count = db->catalog.retain_count; /* the memtable goes by it */
     if (!error)
-        error = own_runs(db);
+        error = ekv_own_runs(db);
     if (!error)
         error = replay_log(db);
     if (error)
@@ -400,8 +366,9 @@ int ekv_replay(struct ekv *db)
     if (db->unclean)
         db->index.sector = EKV_NO_SECTOR;
     else if (db->log.next < ekv_format_of(db)->geometry.sector_count &&
-             is_usable(ekv_sector_state(&db->sectors, db->log.next)))
+             ekv_own_usable(ekv_sector_state(&db->sectors, db->log.next)))
         ekv_sector_set(&db->sectors, db->log.next, EKV_SECTOR_LOG);
     db->recovered = db->unclean;
+    db->log.settled = true;
     return EKV_OK;
 }

@@ -45,6 +45,29 @@ static uint8_t nibble(const struct ekv_sectors *sectors, uint32_t sector)
     return sectors->states[sector / 2] >> (sector % 2 * 4) & 15;
 }
 
+bool ekv_sector_distrusted(const struct ekv_sectors *sectors, uint32_t sector)
+{
+    for (uint32_t i = 0; i < sectors->distrusted_count; i++)
+        if (sectors->distrusted[i] == sector)
+            return true;
+    return false;
+}
+
+void ekv_sector_distrust(struct ekv_sectors *sectors, uint32_t sector)
+{
+    if (!ekv_sector_distrusted(sectors, sector) && sectors->distrusted_count < EKV_DISTRUST_MAX)
+        sectors->distrusted[sectors->distrusted_count++] = sector;
+}
+
+static void forget_distrust(struct ekv_sectors *sectors, uint32_t sector)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < sectors->distrusted_count; i++)
+        if (sectors->distrusted[i] != sector)
+            sectors->distrusted[kept++] = sectors->distrusted[i];
+    sectors->distrusted_count = kept;
+}
+
 static void nibble_set(struct ekv_sectors *sectors, uint32_t sector, uint8_t value)
 {
     uint8_t *byte = &sectors->states[sector / 2];
@@ -59,6 +82,10 @@ enum ekv_sector_state ekv_sector_state(const struct ekv_sectors *sectors, uint32
 
 void ekv_sector_set(struct ekv_sectors *sectors, uint32_t sector, enum ekv_sector_state state)
 {
+    if (state == EKV_SECTOR_FREE && ekv_sector_distrusted(sectors, sector))
+        state = EKV_SECTOR_RETIRED;
+    if (state == EKV_SECTOR_RETIRED)
+        forget_distrust(sectors, sector);
     sectors->counts[ekv_sector_state(sectors, sector)]--;
     sectors->counts[state]++;
     nibble_set(sectors, sector, (uint8_t)state | EKV_SECTOR_DIRTY);
@@ -81,7 +108,7 @@ static uint32_t units(const struct ekv_sectors *sectors, uint32_t offset)
     return (uint32_t)((uint64_t)offset * EKV_LIVE_MAX / sectors->format.geometry.sector_size);
 }
 
-static uint32_t record_units(const struct ekv_sectors *sectors, uint32_t address, uint32_t size)
+uint32_t ekv_sector_units(const struct ekv_sectors *sectors, uint32_t address, uint32_t size)
 {
     uint32_t offset = ekv_offset_of(&sectors->format, address);
     return units(sectors, offset + size) - units(sectors, offset);
@@ -91,19 +118,21 @@ void ekv_sector_live_add(struct ekv_sectors *sectors, uint32_t address, uint32_t
 {
     uint32_t sector = ekv_sector_of(&sectors->format, address);
     sectors->lives[sector] =
-        (uint8_t)(sectors->lives[sector] + record_units(sectors, address, size));
+        (uint8_t)(sectors->lives[sector] + ekv_sector_units(sectors, address, size));
     nibble_set(sectors, sector, nibble(sectors, sector) | EKV_SECTOR_DIRTY);
 }
 
-void ekv_sector_live_remove(struct ekv_sectors *sectors, uint32_t address, uint32_t size)
+int ekv_sector_live_remove(struct ekv_sectors *sectors, uint32_t address, uint32_t size)
 {
     uint32_t sector = ekv_sector_of(&sectors->format, address);
-    uint32_t removed = record_units(sectors, address, size);
+    uint32_t removed = ekv_sector_units(sectors, address, size);
     if (ekv_sector_state(sectors, sector) != EKV_SECTOR_LOG)
-        return; /* a snapshot's sector in limbo: not counted any more */
-    assert(removed <= sectors->lives[sector]);
+        return EKV_OK; /* a snapshot's sector in limbo: not counted any more */
+    if (removed > sectors->lives[sector])
+        return EKV_CORRUPT;
     sectors->lives[sector] = (uint8_t)(sectors->lives[sector] - removed);
     nibble_set(sectors, sector, nibble(sectors, sector) | EKV_SECTOR_DIRTY);
+    return EKV_OK;
 }
 
 uint32_t ekv_sector_erase_count(const struct ekv_sectors *sectors, uint32_t sector)
@@ -123,7 +152,11 @@ int ekv_sector_program(struct ekv_sectors *sectors, uint32_t address, const void
     assert(size <= ekv_page_room(address));
     sectors->programs++;
     sectors->programmed_size += size;
-    return ekv_flash_program(&sectors->flash, address, data, size);
+    int error = ekv_flash_program(&sectors->flash, address, data, size);
+    sectors->failures = error ? sectors->failures + 1 : 0;
+    if (error)
+        ekv_sector_distrust(sectors, ekv_sector_of(&sectors->format, address));
+    return error;
 }
 
 /* A stamp takes whole write units; what it leaves of them stays 0xff. */
@@ -147,7 +180,8 @@ static int stamp_a_write(struct ekv_sectors *sectors, uint32_t sector, uint32_t 
                        ekv_stamp_b_offset(&sectors->format));
 }
 
-/* The wait of an erase is the one that readers must not share: the lock is let go. */
+/* The wait of an erase is the one that readers must not share: the lock is let go. A sync that
+ * fails leaves `freed_since_sync` set. */
 static int erase_unlocked(struct ekv_sectors *sectors, uint32_t sector)
 {
     int error = EKV_OK;
@@ -157,12 +191,13 @@ static int erase_unlocked(struct ekv_sectors *sectors, uint32_t sector)
         sectors->locks->unlock_write(sectors->lock_context);
     if (barrier)
         error = ekv_flash_sync(&sectors->flash, true);
+    bool synced = error == EKV_OK;
     if (!error)
         error = ekv_flash_erase(&sectors->flash, sector);
     if (sectors->locks)
         sectors->locks->lock_write(sectors->lock_context);
-    if (error)
-        sectors->freed_since_sync |= barrier;
+    sectors->freed_since_sync |= !synced;
+    sectors->failures += error != EKV_OK && synced;
     return error;
 }
 
@@ -226,11 +261,13 @@ static int prepare_virgin(struct ekv_sectors *sectors, uint32_t *sector)
         sectors->virgin++; /* the mark on flash lied */
     if (sectors->virgin == count)
         return EKV_NOT_FOUND;
-    bool saved = sectors->virgin < sectors->virgin_saved;
-    *sector = sectors->virgin++;
-    int error = saved ? is_blank(sectors, *sector, &blank) : EKV_OK;
+    int error = EKV_OK;
+    if (sectors->virgin < sectors->virgin_saved)
+        error = is_blank(sectors, sectors->virgin, &blank);
+    *sector = sectors->virgin;
     if (error)
         return error;
+    sectors->virgin++;
     return blank ? stamp_a_write(sectors, *sector, 1) : ekv_sector_erase(sectors, *sector);
 }
 
@@ -238,7 +275,7 @@ int ekv_sector_prepare(struct ekv_sectors *sectors)
 {
     assert(sectors->counts[EKV_SECTOR_READY] < EKV_READY_MAX);
     while (sectors->counts[EKV_SECTOR_FREE] > 0) {
-        uint32_t sector;
+        uint32_t sector, failures = sectors->failures;
         int error;
         bool fresh = sectors->virgin < sectors->virgin_saved;
         uint32_t chosen = fresh ? EKV_NO_SECTOR : choose(sectors);
@@ -250,7 +287,8 @@ int ekv_sector_prepare(struct ekv_sectors *sectors)
         }
         if (error == EKV_NOT_FOUND)
             return EKV_FULL;
-        if (error == EKV_IO) {
+        bool its_own = sectors->failures > failures && !ekv_sectors_failing(sectors);
+        if (error == EKV_IO && its_own) {
             ekv_sector_set(sectors, sector, EKV_SECTOR_RETIRED);
             continue;
         }

@@ -27,7 +27,9 @@ enum {
     EKV_READY_MAX = 8,
     EKV_READY_TARGET = 3,
     EKV_VIRGIN_STEP = 8, /* the saved virgin mark runs ahead of the true one by up to so many */
-    EKV_LIVE_MAX = 240,  /* units of live count in a full sector */
+    EKV_DISTRUST_MAX = 8,
+    EKV_FAILURES_MAX = 4, /* failures in a row after which the flash itself counts as failing */
+    EKV_LIVE_MAX = 240,   /* units of live count in a full sector */
 };
 
 struct ekv_sectors {
@@ -43,6 +45,9 @@ struct ekv_sectors {
     uint32_t virgin_saved;
     uint32_t cursor; /* where the search for a free sector goes on */
     uint32_t erase_count_max;
+    uint32_t distrusted[EKV_DISTRUST_MAX]; /* in use, a program failed in them */
+    uint32_t distrusted_count;
+    uint32_t failures; /* of programs and erases since the last that went well */
     bool freed_since_sync;
     uint64_t erases, programs, programmed_size;
     uint8_t scratch[EKV_PAGE_SIZE]; /* for stamps and manifest frames while they are written */
@@ -58,10 +63,27 @@ void ekv_sector_set(struct ekv_sectors *sectors, uint32_t sector, enum ekv_secto
 bool ekv_sector_dirty(const struct ekv_sectors *sectors, uint32_t sector);
 void ekv_sector_clean(struct ekv_sectors *sectors, uint32_t sector);
 
-/* Adds the record at [address, address + size) to its sector's live count, or takes it off. The
- * units telescope: records that fill a sector add up to at most EKV_LIVE_MAX. */
+/* Live units of the record at [address, address + size). They telescope: records that fill a sector
+ * add up to at most EKV_LIVE_MAX. */
+uint32_t ekv_sector_units(const struct ekv_sectors *sectors, uint32_t address, uint32_t size);
+
+/* Adds a record to its sector's live count, or takes it off. Removing answers EKV_CORRUPT, and does
+ * nothing, if the count is smaller than that: it came from flash. */
 void ekv_sector_live_add(struct ekv_sectors *sectors, uint32_t address, uint32_t size);
-void ekv_sector_live_remove(struct ekv_sectors *sectors, uint32_t address, uint32_t size);
+EKV_MUST_CHECK int ekv_sector_live_remove(struct ekv_sectors *sectors, uint32_t address,
+                                          uint32_t size);
+
+/* A program failed in this sector: it is retired as soon as it would be free. Only as many as
+ * EKV_DISTRUST_MAX are remembered, and none across a mount: the next use of such a sector then
+ * fails again. */
+void ekv_sector_distrust(struct ekv_sectors *sectors, uint32_t sector);
+bool ekv_sector_distrusted(const struct ekv_sectors *sectors, uint32_t sector);
+
+/* True when so many programs and erases failed in a row that it is not the sectors that are bad. */
+static inline bool ekv_sectors_failing(const struct ekv_sectors *sectors)
+{
+    return sectors->failures >= EKV_FAILURES_MAX;
+}
 
 /* Free and ready sectors together. */
 static inline uint32_t ekv_sectors_available(const struct ekv_sectors *sectors)
@@ -70,7 +92,8 @@ static inline uint32_t ekv_sectors_available(const struct ekv_sectors *sectors)
 }
 
 /* Erases one free sector and stamps it, or takes a virgin one that reads blank. A sector that fails
- * is retired and another one tried. The write lock is let go for the erase.
+ * is retired and another one tried, until the flash as a whole counts as failing. The write lock is
+ * let go for the erase.
  * Errors: EKV_FULL (no sector is free). Flash: a sync if sectors were freed, one erase, one
  * program. Power cut: the sector is free. */
 EKV_MUST_CHECK int ekv_sector_prepare(struct ekv_sectors *sectors);
@@ -91,7 +114,7 @@ EKV_MUST_CHECK int ekv_sector_stamp_read(const struct ekv_sectors *sectors, uint
 /* 0 for a sector that has no valid stamp A. */
 uint32_t ekv_sector_erase_count(const struct ekv_sectors *sectors, uint32_t sector);
 
-/* Programs within one page; counts it. */
+/* Programs within one page; counts it. A sector in use in which it fails is distrusted. */
 EKV_MUST_CHECK int ekv_sector_program(struct ekv_sectors *sectors, uint32_t address,
                                       const void *data, uint32_t size);
 

@@ -32,6 +32,8 @@ struct ekv_merge {
     uint32_t newest_id; /* of the inputs; they follow each other in the catalog */
     uint32_t count;
     bool oldest;      /* the oldest run is among them */
+    int error;        /* why the last one was given up, 0: it was not */
+    uint64_t pause;   /* how many flushes there had been then */
     uint32_t emitted; /* address of the entry emitted last, 0: none */
     struct ekv_builder builder;
     struct ekv_merge_input inputs[EKV_MERGE_INPUTS_MAX];
@@ -66,7 +68,7 @@ struct ekv {
     void *now_context;
     bool read_only;
     bool damaged; /* mount met damage in the log: read-only */
-    bool failed;  /* a write failed half-way: nothing more is written */
+    bool failed;  /* flash and memory may differ, or flash fails: nothing more is written */
     bool unclean; /* the last session was not closed: recover before the first write */
     bool closed;  /* closed cleanly, not opened again yet: write an open record first */
     bool recovered;
@@ -78,6 +80,12 @@ struct ekv {
 static inline const struct ekv_format *ekv_format_of(const struct ekv *db)
 {
     return &db->sectors.format;
+}
+
+/* False: writes answer EKV_READ_ONLY. */
+static inline bool ekv_is_writable(const struct ekv *db)
+{
+    return !db->read_only && !db->failed;
 }
 
 static inline void ekv_lock_read(struct ekv *db)

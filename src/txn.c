@@ -121,8 +121,10 @@ static int write(struct ekv_txn *txn, struct ekv_key key, uint8_t kind, const vo
         error = ekv_value_append(db, key, &how, value, size, &slot.address);
     if (!error && found == EKV_NOT_FOUND)
         error = ekv_memtable_bound(&table, &db->log, key, false, &index);
-    if (error)
+    if (error) {
+        db->appending = NULL; /* there may be a record now that is not in the table */
         return error;
+    }
     appended(txn, slot.address, txn->count == 0);
     txn->pending_size += log_size;
     db->reserved_size += log_size;
@@ -143,9 +145,7 @@ static int locked_write(struct ekv_txn *txn, struct ekv_key key, uint8_t kind, c
     if (key.size > ekv_format_key_size_max(ekv_format_of(db)) || size > UINT32_MAX)
         return EKV_TOO_LARGE;
     ekv_lock_write(db);
-    int error = write(txn, key, kind, value, size);
-    if (!error)
-        ekv_write_end(db);
+    int error = ekv_write_end(db, write(txn, key, kind, value, size));
     ekv_unlock_write(db);
     return error;
 }
@@ -302,8 +302,10 @@ static int restage(struct ekv_txn *txn)
             error = ekv_log_sequence(&db->log, slots[i].address, &found.sequence);
         if (!error)
             error = ekv_record_copy(db, &found, 0, &slots[i].address);
-        if (error)
+        if (error) {
+            db->appending = NULL;
             return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
+        }
         appended(txn, slots[i].address, i == 0);
     }
     return EKV_OK;
@@ -348,6 +350,7 @@ static int commit_by_record(struct ekv_txn *txn)
     if (error)
         return error;
     error = apply_all(txn, false);
+    db->failed |= error != EKV_OK; /* committed on flash, not in memory */
     db->last_version = ekv_log_position(&db->log) - 1;
     return error;
 }
@@ -361,6 +364,7 @@ static int commit_by_run(struct ekv_txn *txn)
     db->appending = NULL;
     if (!error)
         error = ekv_flush_table(db, &table);
+    db->failed |= error != EKV_OK; /* counted already, and perhaps committed */
     db->last_version = ekv_log_position(&db->log) - 1;
     return error;
 }
@@ -389,10 +393,7 @@ static int commit(struct ekv_txn *txn)
     }
     if (error)
         return error;
-    error = large ? commit_by_run(txn) : commit_by_record(txn);
-    if (error)
-        db->failed = true; /* perhaps committed on flash, not in memory */
-    return error;
+    return large ? commit_by_run(txn) : commit_by_record(txn);
 }
 
 int ekv_txn_commit(struct ekv_txn *txn)
@@ -405,8 +406,8 @@ int ekv_txn_commit(struct ekv_txn *txn)
         error = commit(txn);
     if (!error)
         end(txn);
-    if (!error && wrote)
-        ekv_write_end(db);
+    if (wrote)
+        error = ekv_write_end(db, error);
     ekv_unlock_write(db);
     return error;
 }

@@ -425,20 +425,35 @@ int ekv_value_visit(struct ekv *db, const struct ekv_record *record,
     return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
 }
 
+static void add(struct ekv *db, uint32_t address, uint32_t size)
+{
+    ekv_sector_live_add(&db->sectors, address, size);
+    db->catalog.live_size += size;
+}
+
+/* A count that is smaller than what it counted came from flash like that. */
+static int take_off(struct ekv *db, uint32_t address, uint32_t size)
+{
+    int error = ekv_sector_live_remove(&db->sectors, address, size);
+    if (error) {
+        db->failed = true;
+        return ekv_corrupt();
+    }
+    db->catalog.live_size -= size;
+    return EKV_OK;
+}
+
 static int count_in(struct ekv *db, const struct ekv_record *record, void *context)
 {
     (void)context;
-    ekv_sector_live_add(&db->sectors, record->address, record->layout.size);
-    db->catalog.live_size += record->layout.size;
+    add(db, record->address, record->layout.size);
     return EKV_OK;
 }
 
 static int count_out(struct ekv *db, const struct ekv_record *record, void *context)
 {
     (void)context;
-    ekv_sector_live_remove(&db->sectors, record->address, record->layout.size);
-    db->catalog.live_size -= record->layout.size;
-    return EKV_OK;
+    return take_off(db, record->address, record->layout.size);
 }
 
 int ekv_value_count(struct ekv *db, const struct ekv_record *record, bool add)
@@ -476,7 +491,7 @@ static int node_copy(struct ekv *db, const struct ekv_found *found, const struct
         record->layout.head_size + record->layout.key_size + record->layout.value_size - (at + 4);
     if (!error)
         error = ekv_record_copy_bytes(db, record, at + 4, rest);
-    return error ? error : ekv_record_end(db, &write);
+    return ekv_record_end(db, &write, error);
 }
 
 /* The way from a head down to a piece: the node at each level, and the link taken there. */
@@ -527,17 +542,6 @@ static int way_find(struct ekv *db, const struct ekv_record *head, const struct 
     }
 }
 
-/* Counts a copy in for the record it was made of. */
-static int copied(struct ekv *db, const struct ekv_record *record, uint32_t address)
-{
-    struct ekv_record copy;
-    int error = ekv_record_read(&db->log, address, &copy);
-    if (error)
-        return error;
-    error = count_out(db, record, NULL);
-    return error ? error : count_in(db, &copy, NULL);
-}
-
 /* Appends a copy of a piece as it is. */
 static int piece_copy(struct ekv *db, const struct ekv_found *piece, uint32_t *address)
 {
@@ -551,7 +555,7 @@ static int piece_copy(struct ekv *db, const struct ekv_found *piece, uint32_t *a
     if (!error)
         error = ekv_record_copy_bytes(db, record, layout.head_size,
                                       layout.key_size + layout.value_size);
-    return error ? error : ekv_record_end(db, &write);
+    return ekv_record_end(db, &write, error);
 }
 
 static int found_at(struct ekv *db, uint32_t address, struct ekv_found *found)
@@ -564,53 +568,69 @@ static int found_at(struct ekv *db, uint32_t address, struct ekv_found *found)
     return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
 }
 
-/* Copies the piece and every node above it. Nothing is counted before all copies are there: space
- * may run out between them. */
+static void note_move(struct ekv_moves *moves, const struct ekv_record *record, uint32_t to,
+                      uint32_t to_size)
+{
+    moves->records[moves->count].from = record->address;
+    moves->records[moves->count].from_size = record->layout.size;
+    moves->records[moves->count].to = to;
+    moves->records[moves->count].to_size = to_size;
+    moves->count++;
+}
+
+/* Copies the piece and every node above it. */
 static int move_piece(struct ekv *db, const struct ekv_found *head, const struct ekv_found *piece,
-                      uint8_t flags, bool counted, uint32_t *address)
+                      uint8_t flags, struct ekv_moves *moves)
 {
     struct way way = {.top = 0}; /* gcc does not see that way_find fills it */
     struct ekv_found found;
-    uint32_t piece_address = 0, copies[EKV_VALUE_LEVELS];
+    uint32_t child = 0;
+    moves->count = 0;
     if (ekv_record_kind(&head->record) != EKV_RECORD_HEAD)
         return EKV_NOT_FOUND;
     int error = way_find(db, &head->record, &piece->record, &way);
     if (!error)
-        error = piece_copy(db, piece, &piece_address);
-    uint32_t child = piece_address;
+        error = piece_copy(db, piece, &child);
+    if (!error)
+        note_move(moves, &piece->record, child, db->log.record_end - db->log.record_begin);
     for (uint32_t level = way.bottom; !error && level <= way.top; level++) {
         struct node node;
         error = found_at(db, way.addresses[level], &found);
         if (!error)
             error = node_open(db, &found.record, &node);
         if (!error)
-            error = node_copy(db, &found, &node, way.places[level], child, flags, &copies[level]);
-        child = copies[level];
-    }
-    if (error)
-        return error;
-    *address = child;
-    if (!counted)
-        return EKV_OK;
-    error = copied(db, &piece->record, piece_address);
-    for (uint32_t level = way.bottom; !error && level <= way.top; level++) {
-        error = found_at(db, way.addresses[level], &found);
+            error = node_copy(db, &found, &node, way.places[level], child, flags, &child);
         if (!error)
-            error = copied(db, &found.record, copies[level]);
+            note_move(moves, &found.record, child, db->log.record_end - db->log.record_begin);
     }
     return error;
 }
 
 int ekv_value_move_piece(struct ekv *db, const struct ekv_found *head,
-                         const struct ekv_found *piece, uint32_t *address)
+                         const struct ekv_found *piece, struct ekv_moves *moves)
 {
-    return move_piece(db, head, piece, EKV_RECORD_MOVED | EKV_RECORD_COMMITS, true, address);
+    return move_piece(db, head, piece, EKV_RECORD_MOVED | EKV_RECORD_COMMITS, moves);
+}
+
+int ekv_value_moved(struct ekv *db, const struct ekv_moves *moves)
+{
+    int error = EKV_OK;
+    for (uint32_t i = 0; !error && i < moves->count; i++) {
+        error = take_off(db, moves->records[i].from, moves->records[i].from_size);
+        if (!error)
+            add(db, moves->records[i].to, moves->records[i].to_size);
+    }
+    return error;
 }
 
 int ekv_value_move_uncounted(struct ekv *db, const struct ekv_found *head,
                              const struct ekv_found *piece, uint8_t flags, uint32_t *address)
 {
-    return move_piece(db, head, piece, flags, false, address);
+    struct ekv_moves moves;
+    int error = move_piece(db, head, piece, flags, &moves);
+    if (!error)
+        *address = moves.records[moves.count - 1].to;
+    return error;
 }
 
 int ekv_value_holds(struct ekv *db, const struct ekv_record *head, const struct ekv_record *piece)

@@ -33,21 +33,33 @@ EKV_MUST_CHECK int ekv_value_visit(struct ekv *db, const struct ekv_record *reco
                                                 void *context),
                                    void *context);
 
-/* Adds all records of a value to the live counts, or takes them off. */
+/* Adds all records of a value to the live counts, or takes them off. EKV_CORRUPT: a count is too
+ * small for what is taken off; the store is read-only from then on. */
 EKV_MUST_CHECK int ekv_value_count(struct ekv *db, const struct ekv_record *record, bool add);
 
 /* EKV_OK if the tree of `head` holds `piece` (a chunk or list record), EKV_NOT_FOUND if not. */
 EKV_MUST_CHECK int ekv_value_holds(struct ekv *db, const struct ekv_record *head,
                                    const struct ekv_record *piece);
 
-/* If the tree of `head` (a current head record) holds `piece` (a chunk or list record), moves the
- * piece to the log's head, and with it what refers to it: the new head's address. EKV_NOT_FOUND if
- * it does not hold it. */
-EKV_MUST_CHECK int ekv_value_move_piece(struct ekv *db, const struct ekv_found *head,
-                                        const struct ekv_found *piece, uint32_t *address);
+/* Records that were copied: from where to where. */
+struct ekv_moves {
+    uint32_t count;
+    struct {
+        uint32_t from, from_size, to, to_size;
+    } records[EKV_VALUE_LEVELS + 1];
+};
 
-/* The same for a head whose pieces are not counted as live: one that is not committed, or one that
- * is retained. `flags`: of the new head. */
+/* If the tree of `head` (a current head record) holds `piece` (a chunk or list record), copies the
+ * piece to the log's head, and with it what refers to it; the last of `moves` is the new head.
+ * Nothing is counted. EKV_NOT_FOUND if it does not hold it. */
+EKV_MUST_CHECK int ekv_value_move_piece(struct ekv *db, const struct ekv_found *head,
+                                        const struct ekv_found *piece, struct ekv_moves *moves);
+
+/* Counts the copies in for what they were made of. */
+EKV_MUST_CHECK int ekv_value_moved(struct ekv *db, const struct ekv_moves *moves);
+
+/* Copies a piece of a head whose pieces are not counted as live: one that is not committed, or one
+ * that is retained. `flags`: of the new head. After an error `address` is what it was. */
 EKV_MUST_CHECK int ekv_value_move_uncounted(struct ekv *db, const struct ekv_found *head,
                                             const struct ekv_found *piece, uint8_t flags,
                                             uint32_t *address);

@@ -165,7 +165,7 @@ static int make_room(struct ekv *db, uint64_t size, uint32_t floor)
 
 static int reopen(struct ekv *db)
 {
-    if (db->unclean)
+    if (db->unclean || db->log.failed)
         return ekv_recover(db);
     if (!db->closed)
         return EKV_OK;
@@ -183,7 +183,7 @@ static bool flush_due(const struct ekv *db, uint32_t slots)
 
 int ekv_write_begin(struct ekv *db, uint64_t size, uint64_t growth, uint32_t slots)
 {
-    if (db->read_only || db->failed || db->log.failed)
+    if (!ekv_is_writable(db))
         return EKV_READ_ONLY;
     db->erases_before = db->sectors.erases;
     int error = reopen(db);
@@ -226,7 +226,7 @@ static int gc_step(struct ekv *db, uint32_t low, bool *more)
         *more = true;
         return ekv_publish(db, 0);
     }
-    if (available + emptied <= low + GC_AHEAD && may_collect(db, low))
+    if (ekv_gc_bad(db) || (available + emptied <= low + GC_AHEAD && may_collect(db, low)))
         error = ekv_gc(db, EKV_GC_ANY);
     else if (db->retain_span > 0 &&
              may_collect(db, low)) /* what is emptied early has rested early */
@@ -257,10 +257,12 @@ int ekv_work_step(struct ekv *db, bool *more)
     return error == EKV_FULL ? EKV_OK : error;
 }
 
-void ekv_write_end(struct ekv *db)
+int ekv_write_end(struct ekv *db, int error)
 {
     bool more;
-    assert(!db->unclean && !db->closed);
-    if (!db->failed && ekv_work_step(db, &more) == EKV_IO)
-        db->failed = true;
+    assert(error || (!db->unclean && !db->closed));
+    if (!error && ekv_is_writable(db))
+        (void)!ekv_work_step(db, &more);
+    ekv_mend(db);
+    return error;
 }

@@ -17,9 +17,10 @@ uint64_t ekv_space(const struct ekv *db);
  * Errors: EKV_READ_ONLY, EKV_FULL, EKV_PINNED: nothing changed for any reader. */
 EKV_MUST_CHECK int ekv_write_begin(struct ekv *db, uint64_t size, uint64_t growth, uint32_t slots);
 
-/* Pays for a write: a merge step, a collection if sectors run low, an erase. What fails here shows
- * at a later write; the write it follows is durable already. */
-void ekv_write_end(struct ekv *db);
+/* Ends an operation that ekv_write_begin began and that has come to `error`, which it returns. Pays
+ * for a write that went well: a merge step, a collection if sectors run low, an erase; what fails
+ * of these shows at a later write, since the write they follow is durable already. */
+EKV_MUST_CHECK int ekv_write_end(struct ekv *db, int error);
 
 /* One step of that work; `more` says whether another one would find something to do. */
 EKV_MUST_CHECK int ekv_work_step(struct ekv *db, bool *more);

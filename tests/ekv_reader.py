@@ -270,8 +270,10 @@ class Store:
         stamp = self.stamp_b(sector)
         if not stamp or stamp.kind != 1 or stamp.sequence != sequence:
             return None
-        require(sector >= self.ring and sector not in self.retired and
-                sector not in self.index_sectors, "a log sector that is something else too")
+        if sector in self.retired:
+            return None
+        require(sector >= self.ring and sector not in self.index_sectors,
+                "a log sector that is something else too")
         return stamp
 
     def _replay(self):

@@ -28,6 +28,7 @@ LAYERS = [
     ("L5 values", ["value"]),
     ("L5 lookup", ["lookup"]),
     ("L5 publish", ["publish"]),
+    ("L5 ownership", ["own"]),
     ("L5 flush", ["flush"]),
     ("L5 merge", ["merge"]),
     ("L5 retention", ["retain"]),

@@ -445,10 +445,49 @@ static void after_a_failed_program_nothing_more_is_appended(void **state)
              (struct nor_failure){.operations = NOR_PROGRAM, .sector = NOR_ANY_SECTOR, .times = 1});
     assert_result(ekv_log_flush(&on.log), EKV_IO);
     uint64_t programs = on.nor.now.counts.programs;
-    assert_result(ekv_log_begin(&on.log, &layout, &address), EKV_READ_ONLY);
-    assert_result(ekv_log_flush(&on.log), EKV_READ_ONLY);
-    assert_result(ekv_log_append_mark(&on.log, EKV_RECORD_OPEN, NULL, 0), EKV_READ_ONLY);
+    assert_result(ekv_log_begin(&on.log, &layout, &address), EKV_IO);
+    assert_result(ekv_log_flush(&on.log), EKV_IO);
+    assert_result(ekv_log_append_mark(&on.log, EKV_RECORD_OPEN, NULL, 0), EKV_IO);
     assert_int_equal(on.nor.now.counts.programs, programs);
+    expect_record(0);
+    expect_record(1); /* from the buffer */
+    assert_true(ekv_sector_distrusted(&on.sectors, on.log.sector));
+}
+
+static void a_record_that_is_dropped_leaves_its_place_to_the_next(void **state)
+{
+    struct ekv_record_layout layout = {.type = EKV_RECORD_PUT, .key_size = 1, .value_size = 40};
+    uint32_t address, offset;
+    (void)state;
+    start(plain);
+    append(20, 1);
+    offset = on.log.offset;
+    assert_ok(ekv_log_begin(&on.log, &layout, &address));
+    assert_ok(ekv_log_write(&on.log, "some", 4));
+    ekv_log_drop(&on.log);
+    assert_int_equal(on.log.offset, offset);
+    append(20, 2);
+    assert_ok(ekv_log_flush(&on.log));
+    expect_record(0);
+    expect_record(1);
+}
+
+/* What of it is on flash cannot be programmed again, and nothing may stand behind it. */
+static void a_log_with_a_dropped_record_on_flash_has_failed(void **state)
+{
+    struct ekv_record_layout layout = {.type = EKV_RECORD_PUT, .key_size = 1, .value_size = 400};
+    static const uint8_t bytes[401];
+    uint32_t address;
+    (void)state;
+    start(plain);
+    append(20, 1);
+    uint32_t offset = on.log.offset;
+    assert_ok(ekv_log_begin(&on.log, &layout, &address));
+    assert_ok(ekv_log_write(&on.log, bytes, 300));
+    ekv_log_drop(&on.log);
+    assert_int_equal(on.log.offset, offset);
+    assert_result(ekv_log_begin(&on.log, &layout, &address), EKV_IO);
+    assert_false(ekv_sector_distrusted(&on.sectors, on.log.sector));
     expect_record(0);
 }
 
@@ -492,6 +531,8 @@ int main(void)
         cmocka_unit_test_teardown(a_moved_record_keeps_version_and_time, teardown),
         cmocka_unit_test_teardown(keys_are_ordered_as_by_memcmp_a_prefix_first, teardown),
         cmocka_unit_test_teardown(after_a_failed_program_nothing_more_is_appended, teardown),
+        cmocka_unit_test_teardown(a_record_that_is_dropped_leaves_its_place_to_the_next, teardown),
+        cmocka_unit_test_teardown(a_log_with_a_dropped_record_on_flash_has_failed, teardown),
         cmocka_unit_test_teardown(a_log_without_space_keeps_what_it_has, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

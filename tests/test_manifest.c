@@ -493,6 +493,23 @@ static void a_flash_without_a_chain_is_no_store(void **state)
 
 /* --- Failures -------------------------------------------------------------------------------- */
 
+/* Whether the edit is there is not known: a chain of its own says what counts. */
+static void after_a_failed_edit_the_catalog_goes_into_a_new_chain(void **state)
+{
+    static struct remembered expected;
+    (void)state;
+    start((struct ekv_geometry){4096, 32, 1, false}, 9);
+    assert_ok(commit(&writer));
+    uint32_t chain = writer.manifest.base;
+    nor_fail(&on.nor,
+             (struct nor_failure){.operations = NOR_PROGRAM, .sector = NOR_ANY_SECTOR, .times = 1});
+    assert_ok(commit(&writer));
+    assert_int_not_equal(writer.manifest.base, chain);
+    memset(&expected, 0, sizeof expected);
+    remember(&expected, &writer);
+    expect_loaded(&expected);
+}
+
 static void after_a_failed_commit_nothing_more_is_written(void **state)
 {
     static struct remembered before;
@@ -501,8 +518,9 @@ static void after_a_failed_commit_nothing_more_is_written(void **state)
     assert_ok(commit(&writer));
     memset(&before, 0, sizeof before);
     remember(&before, &writer);
-    nor_fail(&on.nor,
-             (struct nor_failure){.operations = NOR_PROGRAM, .sector = NOR_ANY_SECTOR, .times = 1});
+    nor_fail(&on.nor, (struct nor_failure){.operations = NOR_PROGRAM,
+                                           .sector = NOR_ANY_SECTOR,
+                                           .times = NOR_FOR_GOOD});
     assert_result(commit(&writer), EKV_IO);
     uint64_t operations = on.nor.now.operations;
     assert_result(commit(&writer), EKV_READ_ONLY);
@@ -540,6 +558,7 @@ int main(void)
         cmocka_unit_test_teardown(a_torn_last_edit_is_ignored, teardown),
         cmocka_unit_test_teardown(damage_within_the_chain_is_never_passed_over, teardown),
         cmocka_unit_test_teardown(a_flash_without_a_chain_is_no_store, teardown),
+        cmocka_unit_test_teardown(after_a_failed_edit_the_catalog_goes_into_a_new_chain, teardown),
         cmocka_unit_test_teardown(after_a_failed_commit_nothing_more_is_written, teardown),
         cmocka_unit_test_teardown(a_sector_of_the_ring_that_fails_is_passed_over, teardown),
     };

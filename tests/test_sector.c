@@ -65,7 +65,7 @@ static void a_sector_is_dirty_from_its_change_until_it_is_cleaned(void **state)
     ekv_sector_live_add(&on.sectors, address, 50);
     assert_true(ekv_sector_dirty(&on.sectors, sector));
     ekv_sector_clean(&on.sectors, sector);
-    ekv_sector_live_remove(&on.sectors, address, 50);
+    assert_int_equal(ekv_sector_live_remove(&on.sectors, address, 50), EKV_OK);
     assert_true(ekv_sector_dirty(&on.sectors, sector));
 }
 
@@ -115,10 +115,13 @@ static void live_units_are_taken_off_exactly_as_they_were_added(void **state)
         }
         for (uint32_t i = 0; i < count; i += 2) {
             uint32_t begin = i ? ends[i - 1] : 0;
-            ekv_sector_live_remove(&on.sectors, base + begin, ends[i] - begin);
+            assert_int_equal(ekv_sector_live_remove(&on.sectors, base + begin, ends[i] - begin),
+                             EKV_OK);
         }
         for (uint32_t i = 1; i < count; i += 2)
-            ekv_sector_live_remove(&on.sectors, base + ends[i - 1], ends[i] - ends[i - 1]);
+            assert_int_equal(
+                ekv_sector_live_remove(&on.sectors, base + ends[i - 1], ends[i] - ends[i - 1]),
+                EKV_OK);
         assert_int_equal(on.sectors.lives[sector], 0);
     }
 }
@@ -130,8 +133,20 @@ static void the_live_count_of_a_sector_in_limbo_is_left_alone(void **state)
     uint32_t sector = ring(), base = ekv_address(&on.sectors.format, sector, 0);
     ekv_sector_set(&on.sectors, sector, EKV_SECTOR_LIMBO);
     on.sectors.lives[sector] = 7; /* its generation */
-    ekv_sector_live_remove(&on.sectors, base, 1024);
+    assert_int_equal(ekv_sector_live_remove(&on.sectors, base, 1024), EKV_OK);
     assert_int_equal(on.sectors.lives[sector], 7);
+}
+
+static void a_live_count_that_is_too_small_is_damage_and_stays(void **state)
+{
+    (void)state;
+    layers_start(&on, plain, NOR_AGED);
+    uint32_t sector = ring(), base = ekv_address(&on.sectors.format, sector, 0);
+    ekv_sector_set(&on.sectors, sector, EKV_SECTOR_LOG);
+    ekv_sector_live_add(&on.sectors, base, 100);
+    uint8_t lives = on.sectors.lives[sector];
+    assert_int_equal(ekv_sector_live_remove(&on.sectors, base, 1024), EKV_CORRUPT);
+    assert_int_equal(on.sectors.lives[sector], lives);
 }
 
 /* --- The ready pool -------------------------------------------------------------------------- */
@@ -352,7 +367,8 @@ static void a_sector_whose_stamp_fails_is_retired_too(void **state)
     assert_int_equal(ekv_sector_state(&on.sectors, ring()), EKV_SECTOR_RETIRED);
 }
 
-static void when_every_erase_fails_there_is_no_space(void **state)
+/* It is not the sectors then: they must not all be given up for a flash that is write-protected. */
+static void when_every_erase_fails_only_few_sectors_are_retired(void **state)
 {
     uint32_t sector;
     (void)state;
@@ -360,8 +376,32 @@ static void when_every_erase_fails_there_is_no_space(void **state)
     nor_fail(&on.nor, (struct nor_failure){.operations = NOR_ERASE,
                                            .sector = NOR_ANY_SECTOR,
                                            .times = NOR_FOR_GOOD});
-    assert_result(ekv_sector_take(&on.sectors, EKV_SECTOR_LOG, &sector), EKV_FULL);
-    assert_int_equal(on.sectors.counts[EKV_SECTOR_RETIRED], plain.sector_count - ring());
+    for (int i = 0; i < 3; i++)
+        assert_result(ekv_sector_take(&on.sectors, EKV_SECTOR_LOG, &sector), EKV_IO);
+    assert_int_equal(on.sectors.counts[EKV_SECTOR_RETIRED], EKV_FAILURES_MAX - 1);
+    nor_fail_none(&on.nor);
+    assert_ok(ekv_sector_take(&on.sectors, EKV_SECTOR_LOG, &sector));
+    assert_false(ekv_sectors_failing(&on.sectors));
+}
+
+static void a_sector_in_use_whose_program_failed_is_retired_when_it_is_free(void **state)
+{
+    uint32_t sector;
+    uint8_t byte = 0;
+    (void)state;
+    layers_start(&on, plain, NOR_AGED);
+    assert_ok(ekv_sector_take(&on.sectors, EKV_SECTOR_LOG, &sector));
+    nor_fail(&on.nor,
+             (struct nor_failure){.operations = NOR_PROGRAM, .sector = sector, .times = 1});
+    uint32_t address = ekv_address(&on.sectors.format, sector, 512);
+    assert_result(ekv_sector_program(&on.sectors, address, &byte, 1), EKV_IO);
+    assert_int_equal(ekv_sector_state(&on.sectors, sector), EKV_SECTOR_LOG);
+    ekv_sector_set(&on.sectors, sector, EKV_SECTOR_EMPTIED);
+    assert_true(ekv_sector_distrusted(&on.sectors, sector));
+    ekv_sector_set(&on.sectors, sector, EKV_SECTOR_FREE);
+    assert_int_equal(ekv_sector_state(&on.sectors, sector), EKV_SECTOR_RETIRED);
+    assert_false(ekv_sector_distrusted(&on.sectors, sector));
+    assert_true(ekv_sector_dirty(&on.sectors, sector)); /* for the manifest to say so */
 }
 
 /* --- Locks and barriers ---------------------------------------------------------------------- */
@@ -434,6 +474,7 @@ int main(void)
         cmocka_unit_test_teardown(live_units_of_a_full_sector_add_up_however_it_is_cut, teardown),
         cmocka_unit_test_teardown(live_units_are_taken_off_exactly_as_they_were_added, teardown),
         cmocka_unit_test_teardown(the_live_count_of_a_sector_in_limbo_is_left_alone, teardown),
+        cmocka_unit_test_teardown(a_live_count_that_is_too_small_is_damage_and_stays, teardown),
         cmocka_unit_test_teardown(prepared_sectors_are_erased_stamped_and_handed_out_in_order,
                                   teardown),
         cmocka_unit_test_teardown(a_take_without_a_ready_sector_prepares_one_until_none_is_free,
@@ -449,7 +490,9 @@ int main(void)
         cmocka_unit_test_teardown(a_sector_whose_erase_fails_is_retired_and_another_taken,
                                   teardown),
         cmocka_unit_test_teardown(a_sector_whose_stamp_fails_is_retired_too, teardown),
-        cmocka_unit_test_teardown(when_every_erase_fails_there_is_no_space, teardown),
+        cmocka_unit_test_teardown(when_every_erase_fails_only_few_sectors_are_retired, teardown),
+        cmocka_unit_test_teardown(a_sector_in_use_whose_program_failed_is_retired_when_it_is_free,
+                                  teardown),
         cmocka_unit_test_teardown(an_erase_lets_the_lock_go_and_waits_for_what_freed_its_sector,
                                   teardown),
     };
