@@ -26,9 +26,6 @@ struct cuts {
     uint64_t numbers[CUTS_DEPTH_MAX];         /* of cuts met in each level, tried or not */
     char doing[120];
     char why[WHY_SIZE];
-    uint64_t recovered; /* flash operations until the mount after the last cut */
-    struct model other; /* what that mount might have found as well: before or after the cut step */
-    bool has_other;
     bool stop;
     bool format; /* what is cut is a format */
 };
@@ -98,7 +95,7 @@ __attribute__((format(printf, 2, 3))) static bool complain(struct cuts *cuts, co
 struct piece {
     struct cuts *cuts;
     const struct operation *operation;
-    struct model *before, *after; /* what is allowed; the store's becomes the world's model */
+    struct model *before;
     int result;
     bool good;
 };
@@ -140,24 +137,17 @@ static void recover_piece(void *context)
 {
     struct piece *piece = context;
     struct model_why why;
-    piece->good = world_recover(&piece->cuts->world, piece->before, piece->after, &why);
+    piece->good = world_recover(&piece->cuts->world, &why);
     if (!piece->good)
         complain(piece->cuts, "%s", why.text);
 }
 
-static bool recover(struct cuts *cuts, struct model *before, struct model *after)
+static bool recover(struct cuts *cuts)
 {
-    struct piece piece = {.cuts = cuts, .before = before, .after = after};
+    struct piece piece = {.cuts = cuts};
     nor_power_on(&cuts->world.nor);
     nor_read_limit(&cuts->world.nor, READ_LIMIT);
     return trap_run(recover_piece, &piece, cuts->why, sizeof cuts->why) && piece.good;
-}
-
-/* Whether the flash still holds what an unstable program left, and nothing was written since. Then
- * the next mount may find the other state. */
-static bool is_undecided(const struct cuts *cuts)
-{
-    return cuts->world.nor.now.operations == cuts->recovered && nor_is_unstable(&cuts->world.nor);
 }
 
 static void remount_piece(void *context)
@@ -169,7 +159,7 @@ static void remount_piece(void *context)
     piece->good = true;
     if (error)
         piece->good = complain(piece->cuts, "the last mount answers %s", model_result_name(error));
-    else if (!model_equals_store(&world->models.committed, world->live.db, &why))
+    else if (!world_recognise(world, &why))
         piece->good = complain(piece->cuts, "the last mount differs: %s", why.text);
 }
 
@@ -213,23 +203,6 @@ static uint64_t seed_of(const struct cuts *cuts, uint32_t level)
     return state;
 }
 
-static bool same_blob(const struct model_blob *a, const struct model_blob *b)
-{
-    return a->size == b->size && memcmp(a->bytes, b->bytes, a->size) == 0;
-}
-
-static bool same_content(const struct model *a, const struct model *b)
-{
-    if (a->count != b->count)
-        return false;
-    for (uint32_t i = 0; i < a->count; i++)
-        if (a->entries[i].space != b->entries[i].space ||
-            !same_blob(a->entries[i].key, b->entries[i].key) ||
-            !same_blob(a->entries[i].value, b->entries[i].value))
-            return false;
-    return true;
-}
-
 /* Executes the step once more until the cut, judges what is left, and goes on from there. The
  * world's models are put aside meanwhile. */
 static void try_cut(struct cuts *cuts, uint32_t level, const struct operation *operation,
@@ -237,16 +210,12 @@ static void try_cut(struct cuts *cuts, uint32_t level, const struct operation *o
 {
     struct world *world = &cuts->world;
     struct world_models aside = world->models;
-    struct model others = cuts->other;
-    bool had_other = cuts->has_other;
-    uint64_t recovered = cuts->recovered;
     int result = EKV_IO;
     memset(&world->models, 0, sizeof world->models);
     world->models.random = seed_of(cuts, level);
     world->models.step = aside.step + 1;
     world_snapshot_restore(world, &cuts->before[level]);
     bool unstable = nor_is_unstable(&world->nor);
-    bool undecided = level > 0 && is_undecided(cuts);
     nor_seed(&world->nor, world->models.random);
     nor_cut_at(&world->nor, cuts->places[level].operation, cuts->places[level].mode);
     cuts->result->tried++;
@@ -256,30 +225,16 @@ static void try_cut(struct cuts *cuts, uint32_t level, const struct operation *o
     bool strayed = good && world->nor.now.powered && unstable;
     if (good && world->nor.now.powered && !strayed)
         good = complain(cuts, "the same step had fewer flash operations the second time");
-    /* Once it has answered ok, what it did is there. */
-    struct model *before = result == EKV_OK && after ? after : &aside.committed;
-    if (result == EKV_OK)
-        after = NULL;
-    /* Until a write has been acknowledged, what an earlier cut left unstable may turn out
-     * otherwise: recovery is part of that write. */
-    world->other = undecided && had_other && result != EKV_OK ? &others : NULL;
-    good = good && recover(cuts, before, after);
-    world->other = NULL;
+    outcomes_copy(&world->models.outcomes, &aside.outcomes);
+    outcomes_add(&world->models.outcomes, &aside.committed, after, result);
+    good = good && recover(cuts);
     if (!good)
         report(cuts, level + 1);
-    cuts->recovered = world->nor.now.operations;
-    model_init(&cuts->other);
-    cuts->has_other = good && after;
-    if (cuts->has_other)
-        model_copy(&cuts->other, same_content(&world->models.committed, before) ? after : before);
     if (good && cuts->options->follow > 0)
         search(cuts, level + 1, cuts->options->follow);
-    model_free(&cuts->other);
-    cuts->other = others;
-    cuts->has_other = had_other;
-    cuts->recovered = recovered;
     world_forget_handles(world);
     model_free(&world->models.committed);
+    outcomes_free(&world->models.outcomes);
     world->models = aside;
 }
 
@@ -319,9 +274,6 @@ static void search(struct cuts *cuts, uint32_t level, uint32_t steps)
         struct model_why why;
         int result = EKV_OK;
         world_plan(world, &operation);
-        if (level > 0 && is_undecided(cuts) &&
-            (operation.kind == OPERATION_RELOAD || operation.kind == OPERATION_REMOUNT))
-            continue;
         world_describe(&operation, cuts->doing, sizeof cuts->doing);
         if (cutting)
             world_snapshot_take(world, &cuts->before[level]);
@@ -335,11 +287,9 @@ static void search(struct cuts *cuts, uint32_t level, uint32_t steps)
         if (good && !world_accept(world, &operation, result, &why))
             good = complain(cuts, "%s", why.text);
         if (good && cutting && count > 0) {
-            uint64_t recovered = cuts->recovered;
             world_snapshot_take(world, &cuts->after[level]);
             cut_step(cuts, level, &operation, count, result == EKV_OK);
             world_snapshot_restore(world, &cuts->after[level]);
-            cuts->recovered = recovered;
         }
         if (good)
             world_apply(world, &operation, result);
@@ -352,7 +302,7 @@ static void search(struct cuts *cuts, uint32_t level, uint32_t steps)
             return;
         }
     }
-    if (level > 0 && !cuts->stop && !is_undecided(cuts))
+    if (level > 0 && !cuts->stop)
         check_remount(cuts, level);
 }
 

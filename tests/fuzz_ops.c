@@ -35,17 +35,14 @@ static uint32_t size_of(uint8_t choice, uint32_t sector_size)
 static void recover(struct world *world, const struct operation *operation, int result)
 {
     struct model_why why;
-    struct model before = world->models.committed, after;
+    struct model after;
     model_init(&after);
     world_model_after(world, operation, &after);
-    model_init(&world->models.committed);
-    nor_power_on(&world->nor);
-    bool good = result == EKV_OK ? world_recover(world, &after, NULL, &why)
-                                 : world_recover(world, &before, &after, &why);
-    if (!good)
-        stop("after a cut", why.text);
-    model_free(&before);
+    outcomes_add(&world->models.outcomes, &world->models.committed, &after, result);
     model_free(&after);
+    nor_power_on(&world->nor);
+    if (!world_recover(world, &why))
+        stop("after a cut", why.text);
 }
 
 static void step(struct world *world, const uint8_t *bytes)
@@ -53,11 +50,8 @@ static void step(struct world *world, const uint8_t *bytes)
     struct operation operation;
     struct model_why why;
     char words[120];
-    bool undecided = nor_is_unstable(&world->nor) && world->nor.now.operations == 0;
     world_compose(world, &operation, bytes[0] & 0x0f, bytes[0] >> 4 & 1, bytes[1],
                   size_of(bytes[2], world->options.geometry.sector_size));
-    if (undecided && operation.kind >= OPERATION_REMOUNT)
-        return; /* the next mount may show the other state */
     nor_read_limit(&world->nor, READ_LIMIT);
     if (bytes[3] & 0x80)
         nor_cut_at(&world->nor, 1 + (bytes[3] & 0x0f), (enum nor_cut)((bytes[3] >> 4 & 7) % 7));
@@ -65,7 +59,6 @@ static void step(struct world *world, const uint8_t *bytes)
     world_describe(&operation, words, sizeof words);
     if (!world->nor.now.powered) {
         recover(world, &operation, result);
-        world->nor.now.operations = 0; /* counts from the last cut on */
         return;
     }
     nor_cut_at(&world->nor, 0, NOR_CUT_RANDOM);
@@ -92,7 +85,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     world_init(&world, &options);
     if (world_format(&world) != EKV_OK || world_mount(&world, false) != EKV_OK)
         stop("format and mount", "refused");
-    world.nor.now.operations = 1;
     for (size_t i = 0; i < STEPS_MAX && HEAD + (i + 1) * STEP <= size; i++)
         step(&world, data + HEAD + i * STEP);
     if (!world_verify(&world, &why) || !model_store_is_sound(world.live.db, &why))

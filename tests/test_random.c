@@ -56,8 +56,6 @@ struct run {
     uint64_t state; /* of the cuts */
     uint32_t step;
     uint32_t cuts;
-    uint64_t recovered; /* flash operations until the mount after the last cut: until more were done
-                           an unstable flash may show the other state at the next mount */
     char doing[100];
     struct model_why why;
     bool good;
@@ -69,10 +67,7 @@ static bool step(struct run *run, bool cut)
     struct world *world = &run->world;
     struct operation operation;
     struct model after;
-    do
-        world_plan(world, &operation);
-    while (world->nor.now.operations == run->recovered && nor_is_unstable(&world->nor) &&
-           (operation.kind == OPERATION_RELOAD || operation.kind == OPERATION_REMOUNT));
+    world_plan(world, &operation);
     world_describe(&operation, run->doing, sizeof run->doing);
     nor_read_limit(&world->nor, READ_LIMIT);
     if (cut)
@@ -89,14 +84,9 @@ static bool step(struct run *run, bool cut)
     nor_power_on(&world->nor);
     model_init(&after);
     world_model_after(world, &operation, &after);
-    struct model before = world->models.committed;
-    model_init(&world->models.committed);
-    bool good = result == EKV_OK ? world_recover(world, &after, NULL, &run->why)
-                                 : world_recover(world, &before, &after, &run->why);
-    model_free(&before);
+    outcomes_add(&world->models.outcomes, &world->models.committed, &after, result);
     model_free(&after);
-    run->recovered = world->nor.now.operations;
-    return good;
+    return world_recover(world, &run->why);
 }
 
 static void run_all(void *context)

@@ -200,6 +200,7 @@ void world_free(struct world *world)
 {
     world_forget_handles(world);
     model_free(&world->models.committed);
+    outcomes_free(&world->models.outcomes);
     nor_free(&world->nor);
     free(world->arena);
     free(world->value);
@@ -657,6 +658,7 @@ static void apply_success(struct world *world, const struct operation *operation
 {
     unsigned slot = operation->slot;
     struct model after;
+    struct model_why why;
     switch (operation->kind) {
     case OPERATION_PUT:
     case OPERATION_DELETE:
@@ -687,10 +689,12 @@ static void apply_success(struct world *world, const struct operation *operation
     case OPERATION_REMOUNT:
     case OPERATION_RELOAD:
         world_forget_handles(world);
+        world_recognise(world, &why); /* if it holds none of them, comparing will show it */
         break;
     default:
         break;
     }
+    world_decide(world);
 }
 
 void world_apply(struct world *world, const struct operation *operation, int result)
@@ -728,71 +732,7 @@ bool world_verify(struct world *world, struct model_why *why)
     return true;
 }
 
-/* --- After a loss of power ------------------------------------------------------------------- */
-
-/* `detail` may lie in `why`. */
-static bool say(struct model_why *why, const char *words, const char *detail)
-{
-    struct model_why plain;
-    snprintf(plain.text, sizeof plain.text, "%s", detail);
-    snprintf(why->text, sizeof why->text, "%.60s %.400s", words, plain.text);
-    return false;
-}
-
-/* Mounts and finds out which of the allowed states is there. */
-static bool recognise(struct world *world, const struct model *before, const struct model *after,
-                      struct model_why *why)
-{
-    struct model_why not_before, not_after;
-    int error = world_mount(world, false);
-    if (error)
-        return say(why, "the mount after the cut answers", model_result_name(error));
-    model_copy(&world->models.committed, before);
-    if (model_equals_store(&world->models.committed, world->live.db, &not_before))
-        return true;
-    if (world->other) {
-        model_copy(&world->models.committed, world->other);
-        if (model_equals_store(&world->models.committed, world->live.db, &not_after))
-            return true;
-    }
-    if (!after)
-        return say(why, "after the cut:", not_before.text);
-    model_copy(&world->models.committed, after);
-    if (model_equals_store(&world->models.committed, world->live.db, &not_after))
-        return true;
-    snprintf(why->text, sizeof why->text,
-             "after the cut, not as before: %.200s; nor as after: %.200s", not_before.text,
-             not_after.text);
-    return false;
-}
-
-/* Mounts again without a write between. What an unstable program left may be read otherwise by
- * every mount until the first write has made it certain, so then both states are allowed again. */
-static bool mount_again(struct world *world, const struct model *before, const struct model *after,
-                        struct model_why *why)
-{
-    if (nor_is_unstable(&world->nor))
-        return recognise(world, before, after, why);
-    int error = world_mount(world, false);
-    if (error)
-        return say(why, "the second mount answers", model_result_name(error));
-    if (!model_equals_store(&world->models.committed, world->live.db, why))
-        return say(why, "the second mount differs:", why->text);
-    return true;
-}
-
-bool world_recover(struct world *world, const struct model *before, const struct model *after,
-                   struct model_why *why)
-{
-    uint64_t operations = world->nor.now.operations;
-    if (!recognise(world, before, after, why) || !mount_again(world, before, after, why))
-        return false;
-    if (!model_store_is_sound(world->live.db, why))
-        return say(why, "after the cut", why->text);
-    if (world->nor.now.operations != operations)
-        return say(why, "a mount wrote", "");
-    return true;
-}
+/* --- One step -------------------------------------------------------------------------------- */
 
 bool world_step(struct world *world, struct model_why *why)
 {
@@ -815,7 +755,7 @@ void world_describe(const struct operation *operation, char *text, size_t size)
     char key[24] = "";
     if (operation->kind <= OPERATION_TXN_DELETE && operation->kind != OPERATION_TXN_BEGIN)
         snprintf(key, sizeof key, " %u:%.*s", operation->space,
-                 (int)(operation->key_size < 5 ? operation->key_size : 5),
+                 (int)(operation->key_size < 4 ? operation->key_size : 4),
                  (const char *)operation->key);
     snprintf(text, size, "%s%s (%u bytes, slot %u)", names[operation->kind], key,
              (unsigned)operation->value_size, operation->slot);

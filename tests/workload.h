@@ -76,6 +76,16 @@ struct world_live {
     unsigned read_locks, write_locks;
 };
 
+/* What the store may turn out to hold at a mount, while that is open: a cut operation may have left
+ * something that reads differently each time, and until a write has been acknowledged after the cut
+ * every mount decides anew. `since` is how many flash operations there were when the power came
+ * back. With a count of 0 nothing is open. */
+struct outcomes {
+    struct model *states;
+    uint32_t count;
+    uint64_t since;
+};
+
 /* What the store and the handles must show, and where the plan has got to. */
 struct world_models {
     uint64_t random;
@@ -83,6 +93,7 @@ struct world_models {
     int last_result;
     uint32_t full_streak; /* deletes are preferred for so many operations */
     struct model committed;
+    struct outcomes outcomes;
     struct model txn_views[WORLD_TXNS], txn_written[WORLD_TXNS], txn_changed[WORLD_TXNS];
     struct model snapshots[WORLD_SNAPSHOTS], cursor;
     uint32_t cursor_at; /* 0: before the first, count + 1: behind the last */
@@ -98,8 +109,7 @@ struct world {
     size_t arena_size, store_size;
     void *format_memory; /* a format needs what a mount without options does */
     size_t format_size;
-    uint8_t *value;            /* of the operation that is executed */
-    const struct model *other; /* a third state that world_recover allows, or NULL */
+    uint8_t *value; /* of the operation that is executed */
 };
 
 /* Makes flash and memory; the store is not formatted yet. Ends the program without memory. */
@@ -126,11 +136,27 @@ void world_model_after(const struct world *world, const struct operation *operat
 /* Compares the store and all that is open with the models. */
 bool world_verify(struct world *world, struct model_why *why);
 
-/* Mounts twice after a loss of power. The store must hold `before`, or `after` if that is not NULL,
- * the same both times unless the flash is unstable; check must find nothing and nothing be
- * written. What it holds becomes the committed model. */
-bool world_recover(struct world *world, const struct model *before, const struct model *after,
-                   struct model_why *why);
+/* --- After a loss of power (outcome.c) ------------------------------------------------------- */
+
+/* The power went while an operation ran that answered `result`. What the store may hold is added to
+ * what it might hold before: `committed` as the operation met it, and `after`, what it would have
+ * made (NULL: no change). If it answered EKV_OK, only that. */
+void outcomes_add(struct outcomes *outcomes, const struct model *committed,
+                  const struct model *after, int result);
+void outcomes_copy(struct outcomes *to, const struct outcomes *from);
+void outcomes_free(struct outcomes *outcomes);
+
+/* Mounts twice after a loss of power. Each time the store must hold one of the outcomes, the same
+ * both times unless the flash is unstable; check must find nothing and nothing be written. What it
+ * holds becomes the committed model. */
+bool world_recover(struct world *world, struct model_why *why);
+
+/* The store was mounted: finds out which of the outcomes it holds, which becomes the committed
+ * model; with stable flash the others are out. */
+bool world_recognise(struct world *world, struct model_why *why);
+
+/* An operation answered EKV_OK: if it wrote, what the store holds is certain now. */
+void world_decide(struct world *world);
 
 /* Fills an operation from numbers: any are good, and made to fit what is open. */
 void world_compose(struct world *world, struct operation *operation, unsigned kind, unsigned slot,
