@@ -31,20 +31,6 @@ static uint32_t size_of(uint8_t choice, uint32_t sector_size)
     return (choice - 0xdfu) * sector_size / 8;
 }
 
-/* After the cut: as before, or as after. */
-static void recover(struct world *world, const struct operation *operation, int result)
-{
-    struct model_why why;
-    struct model after;
-    model_init(&after);
-    world_model_after(world, operation, &after);
-    outcomes_add(&world->models.outcomes, &world->models.committed, &after, result);
-    model_free(&after);
-    nor_power_on(&world->nor);
-    if (!world_recover(world, &why))
-        stop("after a cut", why.text);
-}
-
 static void step(struct world *world, const uint8_t *bytes)
 {
     struct operation operation;
@@ -58,7 +44,8 @@ static void step(struct world *world, const uint8_t *bytes)
     int result = world_execute(world, &operation);
     world_describe(&operation, words, sizeof words);
     if (!world->nor.now.powered) {
-        recover(world, &operation, result);
+        if (!world_survive(world, &operation, result, &why))
+            stop("after a cut", why.text);
         return;
     }
     nor_cut_at(&world->nor, 0, NOR_CUT_RANDOM);

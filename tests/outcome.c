@@ -18,12 +18,14 @@ static bool same_blob(const struct model_blob *a, const struct model_blob *b)
     return a->size == b->size && memcmp(a->bytes, b->bytes, a->size) == 0;
 }
 
+/* The same values written again have another version. */
 static bool same_content(const struct model *a, const struct model *b)
 {
     if (a->count != b->count)
         return false;
     for (uint32_t i = 0; i < a->count; i++)
         if (a->entries[i].space != b->entries[i].space ||
+            a->entries[i].version != b->entries[i].version ||
             !same_blob(a->entries[i].key, b->entries[i].key) ||
             !same_blob(a->entries[i].value, b->entries[i].value))
             return false;
@@ -127,4 +129,16 @@ bool world_recover(struct world *world, struct model_why *why)
     if (world->nor.now.operations != operations)
         return say(why, "a mount wrote", "");
     return true;
+}
+
+bool world_survive(struct world *world, const struct operation *operation, int result,
+                   struct model_why *why)
+{
+    struct model after;
+    nor_power_on(&world->nor);
+    model_init(&after);
+    world_model_after(world, operation, &after);
+    outcomes_add(&world->models.outcomes, &world->models.committed, &after, result);
+    model_free(&after);
+    return world_recover(world, why);
 }

@@ -66,7 +66,6 @@ static bool step(struct run *run, bool cut)
 {
     struct world *world = &run->world;
     struct operation operation;
-    struct model after;
     world_plan(world, &operation);
     world_describe(&operation, run->doing, sizeof run->doing);
     nor_read_limit(&world->nor, READ_LIMIT);
@@ -81,12 +80,7 @@ static bool step(struct run *run, bool cut)
         return true;
     }
     run->cuts++;
-    nor_power_on(&world->nor);
-    model_init(&after);
-    world_model_after(world, &operation, &after);
-    outcomes_add(&world->models.outcomes, &world->models.committed, &after, result);
-    model_free(&after);
-    return world_recover(world, &run->why);
+    return world_survive(world, &operation, result, &run->why);
 }
 
 static void run_all(void *context)

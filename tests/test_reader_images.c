@@ -88,7 +88,6 @@ static void step_with_cut(struct world *world, uint64_t *state)
     static const enum nor_cut modes[] = {NOR_CUT_INVISIBLE, NOR_CUT_BYTES, NOR_CUT_BITS,
                                          NOR_CUT_COMPLETE};
     struct operation operation;
-    struct model after;
     struct model_why why = {""};
     world_plan(world, &operation);
     nor_cut_at(&world->nor, 1 + world_random(state) % 6, modes[world_random(state) % 4]);
@@ -100,16 +99,7 @@ static void step_with_cut(struct world *world, uint64_t *state)
         world_apply(world, &operation, result);
         return;
     }
-    nor_power_on(&world->nor);
-    model_init(&after);
-    world_model_after(world, &operation, &after);
-    struct model before = world->models.committed;
-    model_init(&world->models.committed);
-    bool good = result == EKV_OK ? world_recover(world, &after, NULL, &why)
-                                 : world_recover(world, &before, &after, &why);
-    model_free(&before);
-    model_free(&after);
-    if (!good)
+    if (!world_survive(world, &operation, result, &why))
         fail_msg("after a cut: %s", why.text);
 }
 

@@ -151,6 +151,11 @@ void outcomes_free(struct outcomes *outcomes);
  * holds becomes the committed model. */
 bool world_recover(struct world *world, struct model_why *why);
 
+/* The power went while the operation ran: lets it return, and recovers with the operation's outcome
+ * among those that are allowed. */
+bool world_survive(struct world *world, const struct operation *operation, int result,
+                   struct model_why *why);
+
 /* The store was mounted: finds out which of the outcomes it holds, which becomes the committed
  * model; with stable flash the others are out. */
 bool world_recognise(struct world *world, struct model_why *why);
