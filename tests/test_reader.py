@@ -15,7 +15,8 @@ import tempfile
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import ekv_reader  # noqa: E402
 
-EKV = os.path.join(os.environ["EKV_BUILD_DIR"], "ekv")
+BUILD, SOURCE = os.environ["EKV_BUILD_DIR"], os.environ["EKV_SOURCE_DIR"]
+EKV = os.path.join(BUILD, "ekv")
 random.seed(20261121)
 
 
@@ -130,11 +131,32 @@ def a_flipped_bit_is_never_another_value(directory):
     assert caught > 0, "no flipped bit was seen at all"
 
 
+def values_of(path):
+    with open(path, "rb") as file:
+        return {key.decode(): value for space, key, _, _, value
+                in ekv_reader.Store(file.read()).items() if space == 0}
+
+
+def the_golden_router_has_what_its_story_ends_with(directory):
+    golden = values_of(os.path.join(SOURCE, "images", "router.bin"))
+    for key, value in {"hostname": b"harbour-gate", "net/lan/ip": b"10.0.0.1",
+                       "net/dns": b"9.9.9.9 149.112.112.112", "wifi/psk": b"nine lines of rope",
+                       "vpn/office/allowed": b"172.20.0.0/16",
+                       "firewall/rules": b"input drop\nforward drop\noutput accept\n"}.items():
+        assert golden.get(key) == value, f"{key} is {golden.get(key)}"
+    assert len(golden["radio/calibration"]) == 180
+    assert not {"vpn/office/key", "vpn/guest/key", "vpn/guest/endpoint"} & set(golden)
+    made = os.path.join(directory, "made")
+    subprocess.run([os.path.join(BUILD, "tests", "make_router"), made], check=True)
+    assert values_of(made) == golden, "images/make would make another router"
+
+
 def main():
     failed = False
     for test in (an_empty_store_has_no_keys, small_values_overwrites_and_deletes_fill_runs,
                  values_of_many_sectors_are_trees, keys_that_share_long_beginnings_cut_separators,
                  other_geometries_place_everything_elsewhere,
+                 the_golden_router_has_what_its_story_ends_with,
                  a_flipped_bit_is_never_another_value):
         with tempfile.TemporaryDirectory() as directory:
             try:
