@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """What FORMAT.md says is what is on flash: images that the command `ekv` wrote are listed by the
-independent reader of ekv_reader.py, and the two must agree on every key and every value, in order.
+independent reader of ekv_reader.py, verified by reader_checks.py, and the two must agree on every
+key and every value, in order.
 
 Each test is a function whose name is the sentence that it holds. Images with transactions, both key
 spaces and lost power are those of test_reader_images.c.
@@ -14,6 +15,7 @@ import tempfile
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import ekv_reader  # noqa: E402
+from reader_checks import CheckedStore  # noqa: E402
 
 BUILD, SOURCE = os.environ["EKV_BUILD_DIR"], os.environ["EKV_SOURCE_DIR"]
 EKV = os.path.join(BUILD, "ekv")
@@ -42,7 +44,7 @@ class Image:
 
     def store(self):
         with open(self.path, "rb") as file:
-            return ekv_reader.Store(file.read())
+            return CheckedStore(file.read())
 
     def verify(self):
         store = self.store()
@@ -122,7 +124,7 @@ def a_flipped_bit_is_never_another_value(directory):
         bad = bytearray(good)
         bad[place] ^= 1 << random.randrange(8)
         try:
-            found = {key: value for _, key, _, _, value in ekv_reader.Store(bytes(bad)).items()}
+            found = {key: value for _, key, _, _, value in CheckedStore(bytes(bad)).items()}
             # At the end of the log a flipped bit looks like power that was lost.
             assert all(live.get(key) == value for key, value in found.items()), "another value"
             caught += found != live
@@ -134,7 +136,7 @@ def a_flipped_bit_is_never_another_value(directory):
 def values_of(path):
     with open(path, "rb") as file:
         return {key.decode(): value for space, key, _, _, value
-                in ekv_reader.Store(file.read()).items() if space == 0}
+                in CheckedStore(file.read()).items() if space == 0}
 
 
 def the_golden_router_has_what_its_story_ends_with(directory):

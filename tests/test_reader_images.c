@@ -1,8 +1,8 @@
 /* What FORMAT.md says is what is on flash: in the middle of random work, the independent reader of
- * ekv_reader.py, which was written from that document alone, must list what the model holds, from
- * the bytes that lie on the flash at that moment. So it meets transactions by record and by run,
- * both key spaces, commit times, trees of chunks, moved records, chains of the manifest, and the
- * torn ends that a loss of power leaves.
+ * ekv_reader.py and reader_checks.py, which were written from that document alone, must list what
+ * the model holds, from the bytes that lie on the flash at that moment. So it meets transactions by
+ * record and by run, both key spaces, commit times, trees of chunks, moved records, chains of the
+ * manifest, and the torn ends that a loss of power leaves.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -56,7 +56,8 @@ static void assert_reader_agrees(struct world *world)
         fail_msg("the store itself is not as the model: %s", why.text);
     snprintf(path, sizeof path, "%s/image", directory);
     assert_true(nor_save(&world->nor, path));
-    snprintf(command, sizeof command, "python3 '%s/tests/ekv_reader.py' --hex %s", sources, path);
+    snprintf(command, sizeof command, "python3 '%s/tests/reader_checks.py' --hex %s", sources,
+             path);
     FILE *reader = popen(command, "r");
     assert_non_null(reader);
     for (uint32_t i = 0; i < model->count; i++) {
