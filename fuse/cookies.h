@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "path.h"
+#include "host/path.h"
 
 struct cookies;
 

@@ -17,7 +17,7 @@
 #include <time.h>
 
 #include "cookies.h"
-#include "path.h"
+#include "host/path.h"
 
 enum { NODE_ROOT_ID = 1 };
 

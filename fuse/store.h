@@ -14,6 +14,7 @@
 #include <stdbool.h>
 
 #include "ekv.h"
+#include "host/attr.h"
 
 struct store {
     struct ekv *db;

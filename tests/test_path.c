@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "path.h"
+#include "host/path.h"
 
 enum { KEY_MAX = 4000, PATH_MAX_SIZE = 3 * KEY_MAX + KEY_MAX / 100 + 16 };
 

@@ -3,8 +3,8 @@
  * They lie in the key space EKV_ASIDE. A record there serves two nodes that share its key: the file
  * whose key it is, and the directory whose prefix it is. It is deleted when it says nothing.
  */
-#ifndef EKVFS_ATTR_H
-#define EKVFS_ATTR_H
+#ifndef EKV_HOST_ATTR_H
+#define EKV_HOST_ATTR_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -8,8 +8,8 @@
  * A directory has a prefix: what the keys below it begin with. It ends with '/' (or is empty, for
  * the root), but for a part it is the key's bytes so far.
  */
-#ifndef EKVFS_PATH_H
-#define EKVFS_PATH_H
+#ifndef EKV_HOST_PATH_H
+#define EKV_HOST_PATH_H
 
 #include <stdbool.h>
 #include <stddef.h>
