@@ -202,6 +202,73 @@ static void every_accepted_path_is_the_path_of_its_key(void **state)
     assert_true(accepted > 10000);
 }
 
+static void expect_prefix(const char *prefix, size_t size, const char *path)
+{
+    static char got[PATH_MAX_SIZE];
+    static uint8_t back[PATH_MAX_SIZE];
+    size_t back_size;
+    size_t length = path_from_prefix((const uint8_t *)prefix, size, got, sizeof got);
+    assert_string_equal(got, path);
+    assert_int_equal(length, strlen(path));
+    assert_true(path_to_prefix(path, length, back, &back_size));
+    assert_int_equal(back_size, size);
+    assert_memory_equal(back, prefix, size);
+}
+
+static void directories_have_prefixes(void **state)
+{
+    (void)state;
+    char part[600], path[800];
+    uint8_t bytes[800];
+    size_t size = 99;
+    assert_true(path_to_prefix("", 0, bytes, &size));
+    assert_int_equal(size, 0);
+    expect_prefix("a/", 2, "a");
+    expect_prefix("/", 1, "%");
+    expect_prefix("a//", 3, "a/%");
+    expect_prefix(".ekv/../", 8, "%2Eekv/%2E%2E");
+    expect_prefix("a/\0b%/", 6, "a/%00b%25");
+    memset(part, 'A', sizeof part);
+    snprintf(path, sizeof path, "%.253s%%+", part);
+    expect_prefix(part, 253, path);
+    snprintf(path, sizeof path, "%.253s%%+/%.253s%%+", part, part);
+    expect_prefix(part, 506, path);
+    part[260] = '/'; /* a component that was cut, as a directory */
+    snprintf(path, sizeof path, "%.253s%%+/AAAAAAA", part);
+    expect_prefix(part, 261, path);
+    assert_int_equal(path_from_prefix((const uint8_t *)"a", 1, path, sizeof path), 0);
+    assert_int_equal(path_from_prefix((const uint8_t *)part, 255, path, sizeof path), 0);
+    assert_int_equal(path_from_prefix((const uint8_t *)"aaaa/", 5, path, 5), 0);
+    static const char *const wrong[] = {"a/", "/", "%value", "a/%value", ".", "%zz", "A%+", ".ekv"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        if (path_to_prefix(wrong[i], strlen(wrong[i]), bytes, &size))
+            fail_msg("accepted: %s", wrong[i]);
+}
+
+/* The directories of a key's path are those whose prefixes the key begins with. */
+static void the_prefix_of_each_directory_begins_the_key(void **state)
+{
+    (void)state;
+    static uint8_t key[KEY_MAX], prefix[PATH_MAX_SIZE];
+    static char path[PATH_MAX_SIZE], again[PATH_MAX_SIZE];
+    int seen = 0;
+    for (int i = 0; i < 50000; i++) {
+        size_t size = random_key(key), prefix_size;
+        size_t length = path_from_key(key, size, false, path, sizeof path);
+        for (size_t at = 0; at < length; at++) {
+            if (path[at] != '/')
+                continue;
+            assert_true(path_to_prefix(path, at, prefix, &prefix_size));
+            assert_true(prefix_size <= size);
+            assert_memory_equal(prefix, key, prefix_size);
+            assert_int_equal(path_from_prefix(prefix, prefix_size, again, sizeof again), at);
+            assert_memory_equal(again, path, at);
+            seen++;
+        }
+    }
+    assert_true(seen > 10000);
+}
+
 static void whole_keys_as_one_name_come_back(void **state)
 {
     (void)state;
@@ -239,6 +306,8 @@ int main(void)
         cmocka_unit_test(paths_that_are_no_canonical_spelling_are_refused),
         cmocka_unit_test(every_key_has_one_path_and_comes_back),
         cmocka_unit_test(every_accepted_path_is_the_path_of_its_key),
+        cmocka_unit_test(directories_have_prefixes),
+        cmocka_unit_test(the_prefix_of_each_directory_begins_the_key),
         cmocka_unit_test(whole_keys_as_one_name_come_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,56 +1,8 @@
 #!/bin/bash
 # The command ekv as a user meets it: what it prints, what it refuses and how, that looking never
 # writes. Each test is a function whose name is the sentence that it holds.
-set -u
-: "${EKV_BUILD_DIR:?}"
-work=$(mktemp -d)
-chmod 755 "$work"
-trap 'rm -rf "$work"' EXIT
-cd "$work" || exit 1
-cp "$EKV_BUILD_DIR/ekv" ekv || exit 1 # where other users may run it
-ln -s ekv mkfs.ekv
-ln -s ekv fsck.ekv
-ekv=$work/ekv
-failed=0
-current=
-unset SOURCE_DATE_EPOCH
-
-complain()
-{
-    echo "$current: $*"
-    failed=1
-}
-
-# run STATUS COMMAND...: leaves what it printed in ./out and ./err
-run()
-{
-    local expected=$1 got=0
-    shift
-    "$@" >out 2>err || got=$?
-    [ $got = "$expected" ] || complain "'$*' exits with $got, not $expected: $(head -c 300 err)"
-}
-
-prints()
-{
-    [ "$(cat out)" = "$1" ] || complain "it prints '$(head -c 300 out)', not '$1'"
-}
-
-# refuses STATUS PATTERN COMMAND...: exactly one line on standard error, nothing on standard output
-refuses()
-{
-    local expected=$1 pattern=$2
-    shift 2
-    run "$expected" "$@"
-    [ -s out ] && complain "'$*' is refused but prints $(head -c 100 out)"
-    [ "$(wc -l <err)" = 1 ] || complain "'$*' says $(wc -l <err) lines: $(cat err)"
-    grep -qE -- "$pattern" err || complain "'$*' says '$(cat err)', which lacks '$pattern'"
-}
-
-store()
-{
-    rm -f image
-    run 0 "$ekv" -C image format --size "${1:-1M}" "${@:2}"
-}
+. "$(dirname "$0")/tool_lib.sh"
+helpers=other_version # no test, but called by one
 
 what_is_put_is_got_byte_for_byte()
 {
@@ -507,13 +459,4 @@ a_full_disk_is_reported()
     grep -q 'cannot be written' err || complain "it says '$(cat err)'"
 }
 
-tests=$(declare -F | sed 's/declare -f //' |
-    grep -vxE 'complain|run|prints|refuses|store|other_version')
-for current in ${*:-$tests}; do
-    before=$failed
-    failed=0
-    $current
-    [ $failed = 0 ] && echo "ok      $current" || echo "FAILED  $current"
-    failed=$((failed | before))
-done
-exit $failed
+run_tests "$@"

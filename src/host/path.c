@@ -196,7 +196,40 @@ size_t path_from_key(const uint8_t *key, size_t size, bool directory, char *path
     return length;
 }
 
-bool path_to_key(const char *path, size_t path_size, uint8_t *key, size_t *size)
+size_t path_from_prefix(const uint8_t *prefix, size_t size, char *path, size_t capacity)
+{
+    struct path_place place = {.root = true};
+    char name[PATH_NAME_MAX + 1];
+    size_t length = 0;
+    while (size > 0) {
+        const uint8_t *slash = memchr(prefix, '/', size);
+        size_t component = slash ? (size_t)(slash - prefix) : size;
+        size_t name_size;
+        size_t taken = path_encode(place, prefix, component, name, &name_size);
+        bool part = taken < component;
+        if (!part && !slash) { /* the last part: what makes it one is not in the prefix */
+            if (name_size < PATH_PART_MIN || name_size > PATH_PART_MAX)
+                return 0;
+            memcpy(name + name_size, "%+", 3);
+            name_size += 2;
+            part = true;
+        }
+        if (capacity - length < name_size + 2)
+            return 0;
+        if (length > 0)
+            path[length++] = '/';
+        memcpy(path + length, name, name_size + 1);
+        length += name_size;
+        place = path_enter(part ? PATH_PART : PATH_NAME, name_size);
+        prefix += part ? taken : component + 1;
+        size -= part ? taken : component + 1;
+    }
+    return length;
+}
+
+/* What the names of a path mean together: a key, or the prefix of a directory. */
+static bool path_decode_all(const char *path, size_t path_size, bool directory, uint8_t *key,
+                            size_t *size)
 {
     struct path_place place = {.root = true};
     size_t count = 0;
@@ -204,23 +237,35 @@ bool path_to_key(const char *path, size_t path_size, uint8_t *key, size_t *size)
         const char *slash = path_size ? memchr(path, '/', path_size) : NULL;
         size_t name_size = slash ? (size_t)(slash - path) : path_size;
         size_t bytes_size = 0;
+        bool inner = slash || directory;
         enum path_kind kind = path_decode(place, path, name_size, key + count, &bytes_size);
-        if (kind == PATH_INVALID || (kind == PATH_PART && !slash) || (kind == PATH_VALUE && slash))
+        if (kind == PATH_INVALID || (kind == PATH_PART && !inner) || (kind == PATH_VALUE && inner))
             return false;
         if (kind == PATH_VALUE)
             count--; /* the '/' before it is no part of the key */
         else
             count += bytes_size;
+        if (kind == PATH_NAME && inner)
+            key[count++] = '/';
         if (!slash)
             break;
-        if (kind == PATH_NAME)
-            key[count++] = '/';
         place = path_enter(kind, name_size);
         path += name_size + 1;
         path_size -= name_size + 1;
     }
     *size = count;
     return true;
+}
+
+bool path_to_key(const char *path, size_t path_size, uint8_t *key, size_t *size)
+{
+    return path_decode_all(path, path_size, false, key, size);
+}
+
+bool path_to_prefix(const char *path, size_t path_size, uint8_t *prefix, size_t *size)
+{
+    *size = 0;
+    return path_size == 0 || path_decode_all(path, path_size, true, prefix, size);
 }
 
 size_t path_encode_whole(const uint8_t *key, size_t size, char name[PATH_NAME_MAX + 1])

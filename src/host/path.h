@@ -58,6 +58,11 @@ size_t path_from_key(const uint8_t *key, size_t size, bool directory, char *path
  * takes, plus one byte. */
 bool path_to_key(const char *path, size_t path_size, uint8_t *key, size_t *size);
 
+/* The same for a directory: its path, which is empty for the root, and its prefix. A prefix that no
+ * directory has gives 0 too. */
+size_t path_from_prefix(const uint8_t *prefix, size_t size, char *path, size_t capacity);
+bool path_to_prefix(const char *path, size_t path_size, uint8_t *prefix, size_t *size);
+
 /* Any bytes as one name (a whole key, '/' as %2F), and back. For names in .ekv/history. */
 size_t path_encode_whole(const uint8_t *key, size_t size, char name[PATH_NAME_MAX + 1]);
 bool path_decode_whole(const char *name, size_t name_size, uint8_t *key, size_t *size);

@@ -1,4 +1,5 @@
-/* `ekv format`, also called mkfs.ekv: an empty store in an image file or on an MTD device.
+/* `ekv format`, also called mkfs.ekv: an empty store in an image file or on an MTD device, or one
+ * with content.
  *
  * A new file is filled with 0xff, as a chip comes from the factory, before the store is written:
  * so the same options give the same bytes, and no sector need be erased later. What an existing
@@ -12,6 +13,7 @@
 #include <unistd.h>
 
 #include "host/quantity.h"
+#include "populate.h"
 #include "store.h"
 
 enum {
@@ -19,6 +21,8 @@ enum {
     LETTER_RETAIN,
     LETTER_ID,
     LETTER_ONCE,
+    LETTER_POPULATE,
+    LETTER_OWNER,
     LABEL_MAX = 31,
     SECTOR_SIZE_DEFAULT = 4096, /* or what the device needs */
 };
@@ -35,6 +39,9 @@ struct format_job {
     bool program_once;
     bool blank;
     bool force;
+    const char *populate; /* where the content comes from, or NULL */
+    struct files_options files;
+    struct content content;
 };
 
 static const struct option_spec options[] = {
@@ -47,8 +54,29 @@ static const struct option_spec options[] = {
     {"id", LETTER_ID, "N", "the store's id, such as 0x1234 (default: by chance)"},
     {"blank", LETTER_BLANK, NULL, "the file reads 0xff everywhere: erase nothing"},
     {"force", 'f', NULL, "overwrite what the file holds"},
+    {"populate", LETTER_POPULATE, "PATH", "fill it with a directory or a tar archive (- : stdin)"},
+    {"owner", LETTER_OWNER, "UID:GID",
+     "whose its files are; 'same' as there (default: who mounts)"},
     {0},
 };
+
+static bool take_owner(struct tool *tool, struct files_options *files, const char *text)
+{
+    unsigned long long uid, gid;
+    char end;
+    files->same_owner = strcmp(text, "same") == 0;
+    if (files->same_owner)
+        return true;
+    if (sscanf(text, "%10llu:%10llu%c", &uid, &gid, &end) != 2 || *text == '-' ||
+        uid > UINT32_MAX || gid > UINT32_MAX) {
+        message(tool, "--owner %s is neither a pair of numbers such as 0:0 nor 'same'", text);
+        return false;
+    }
+    files->owner_given = true;
+    files->uid = (uint32_t)uid;
+    files->gid = (uint32_t)gid;
+    return true;
+}
 
 static bool take_option(struct tool *tool, struct format_job *job, int option, const char *value)
 {
@@ -74,6 +102,11 @@ static bool take_option(struct tool *tool, struct format_job *job, int option, c
         return job->blank = true;
     case LETTER_ONCE:
         return job->program_once = true;
+    case LETTER_POPULATE:
+        job->populate = value;
+        return true;
+    case LETTER_OWNER:
+        return take_owner(tool, &job->files, value);
     case 'L':
         job->label = value;
         if (strlen(value) <= LABEL_MAX)
@@ -96,12 +129,12 @@ static uint64_t mix(uint64_t hash, const void *bytes, size_t size)
 
 static bool choose_id(struct tool *tool, struct format_job *job)
 {
-    int64_t epoch;
+    int64_t epoch = 0;
     if (job->id_given)
         return true;
-    if (source_date_epoch(&epoch)) {
-        uint64_t parts[] = {(uint64_t)epoch, job->size, job->sector_size, job->write_unit,
-                            job->program_once};
+    if (source_date_epoch(&epoch) || (job->populate && !getenv("SOURCE_DATE_EPOCH"))) {
+        uint64_t parts[] = {(uint64_t)epoch, job->size,         job->sector_size,
+                            job->write_unit, job->program_once, job->content.hash};
         uint64_t hash = 0xcbf29ce484222325u;
         for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
             for (int shift = 0; shift < 64; shift += 8)
@@ -260,18 +293,53 @@ static int open_target(struct tool *tool, struct format_job *job, struct image *
     return error;
 }
 
-/* Erases everything, so that nothing of before is left, and writes the empty store. */
-static int write_store(struct tool *tool, const struct format_job *job, struct image *image)
+static struct ekv_geometry geometry_of(const struct format_job *job)
+{
+    return (struct ekv_geometry){(uint32_t)job->sector_size,
+                                 (uint32_t)(job->size / job->sector_size),
+                                 (uint32_t)job->write_unit, job->program_once};
+}
+
+static struct ekv_format_options format_of(const struct format_job *job)
+{
+    return (struct ekv_format_options){.store_id = job->store_id,
+                                       .label = job->label,
+                                       .blank = true,
+                                       .retain_count = job->retain_count,
+                                       .retain_seconds = job->retain_seconds};
+}
+
+static bool is_blank(const uint8_t *bytes, uint32_t size)
+{
+    return bytes[0] == 0xff && memcmp(bytes, bytes + 1, size - 1) == 0;
+}
+
+/* Programs what is not blank, in whole write units: a part with ECC must not be given 0xff either.
+ */
+static int copy_image(const struct ekv_flash *flash, const uint8_t *bytes)
+{
+    uint32_t unit = flash->geometry.write_unit, size = ekv_flash_size(flash), end;
+    int error = EKV_OK;
+    for (uint32_t at = 0; at < size && !error; at = end) {
+        bool blank = is_blank(bytes + at, unit);
+        uint32_t sector_end = (at / flash->geometry.sector_size + 1) * flash->geometry.sector_size;
+        end = at + unit;
+        while (end < sector_end && is_blank(bytes + end, unit) == blank)
+            end += unit;
+        if (!blank)
+            error = ekv_flash_program(flash, at, bytes + at, end - at);
+    }
+    return error;
+}
+
+/* Erases everything, so that nothing of before is left, and writes the store: an empty one, or the
+ * bytes of `filled`. */
+static int write_store(struct tool *tool, const struct format_job *job, struct image *image,
+                       const uint8_t *filled)
 {
     struct ekv_flash *flash = &image->flash;
-    struct ekv_format_options format = {.store_id = job->store_id,
-                                        .label = job->label,
-                                        .blank = true,
-                                        .retain_count = job->retain_count,
-                                        .retain_seconds = job->retain_seconds};
-    flash->geometry =
-        (struct ekv_geometry){(uint32_t)job->sector_size, (uint32_t)(job->size / job->sector_size),
-                              (uint32_t)job->write_unit, job->program_once};
+    struct ekv_format_options format = format_of(job);
+    flash->geometry = geometry_of(job);
     int error = EKV_OK;
     for (uint32_t sector = 0; sector < flash->geometry.sector_count && !error && !job->blank;
          sector++)
@@ -279,7 +347,7 @@ static int write_store(struct tool *tool, const struct format_job *job, struct i
     size_t size = ekv_memory_size(&flash->geometry, NULL);
     void *memory = allocate(size);
     if (!error)
-        error = ekv_format(flash, &format, memory, size);
+        error = filled ? copy_image(flash, filled) : ekv_format(flash, &format, memory, size);
     if (!error)
         error = ekv_flash_sync(flash, false);
     free(memory);
@@ -287,6 +355,72 @@ static int write_store(struct tool *tool, const struct format_job *job, struct i
         message(tool, "%s cannot be formatted: %s", tool->image,
                 image->error[0] ? image->error : result_text(error));
     return error;
+}
+
+/* --- Content --------------------------------------------------------------------------------- */
+
+/* Builds the filled image in memory; the caller frees it. NULL when it does not fit, with about
+ * what is lacking, or after a message, with `lacking` 0. */
+static uint8_t *build(struct tool *tool, struct format_job *job, uint64_t *lacking)
+{
+    struct ekv_geometry geometry = geometry_of(job);
+    *lacking = 0;
+    if (!choose_id(tool, job))
+        return NULL;
+    struct ekv_format_options format = format_of(job);
+    uint8_t *bytes = allocate((size_t)job->size);
+    int error = content_build(tool, &job->content, &geometry, &format, bytes, lacking);
+    if (!error)
+        return bytes;
+    free(bytes);
+    return NULL;
+}
+
+/* The smallest power of two that takes the content. */
+static bool choose_size(struct tool *tool, struct format_job *job)
+{
+    uint64_t lacking = 1;
+    choose_geometry(job, &(struct ekv_geometry){0});
+    job->size = job->sector_size * EKV_SECTOR_COUNT_MIN;
+    while (lacking > 0 && job->size <= UINT32_MAX / 2) {
+        if (!check_geometry(tool, job))
+            return false;
+        if (job->size > job->content.size) {
+            uint8_t *bytes = build(tool, job, &lacking);
+            free(bytes);
+            if (bytes)
+                return true;
+        }
+        if (lacking > 0)
+            job->size *= 2;
+    }
+    if (lacking > 0)
+        message(tool, "%s holds %s: more than a store can", job->populate,
+                size_text(job->content.size));
+    return false;
+}
+
+static int write_populated(struct tool *tool, struct format_job *job, struct image *image)
+{
+    uint64_t lacking;
+    uint8_t *bytes = build(tool, job, &lacking);
+    if (!bytes && lacking)
+        message(tool,
+                "%s is too small for %s: of %s, about %s are lacking (without --size a new file "
+                "is made as large as it takes)",
+                tool->image, job->populate, size_text(job->size), size_text(lacking));
+    if (!bytes)
+        return EKV_FULL;
+    int error = write_store(tool, job, image, bytes);
+    free(bytes);
+    return error;
+}
+
+static int write_image(struct tool *tool, struct format_job *job, struct image *image)
+{
+    if (job->populate)
+        return write_populated(tool, job, image);
+    return choose_id(tool, job) ? write_store(tool, job, image, NULL) : EKV_INVALID;
 }
 
 static void report(const struct tool *tool, const struct format_job *job)
@@ -311,54 +445,78 @@ static void report(const struct tool *tool, const struct format_job *job)
            id_text(job->store_id));
 }
 
-static int run(struct tool *tool)
+/* Takes the words; what is there and can be done is looked at later. */
+static bool take_words(struct tool *tool, struct format_job *job, int *status)
 {
-    struct format_job job = {0};
-    struct image image;
     char **operands;
     int count, option;
     const char *value;
-    bool created;
+    *status = STATUS_FAILED;
     while ((option = tool_option(tool, &value)) > 0)
-        if (!take_option(tool, &job, option, value))
-            return STATUS_FAILED;
-    if (option != OPTION_END)
-        return tool_option_status(tool, option);
+        if (!take_option(tool, job, option, value))
+            return false;
+    if (option != OPTION_END) {
+        *status = tool_option_status(tool, option);
+        return false;
+    }
     if (!tool_operands(tool, 0, 2, &operands, &count))
-        return STATUS_FAILED;
+        return false;
     if (count > 0 && !tool->image) {
         tool->image = *operands++;
         count--;
     }
-    if (count > 1 || (count > 0 && job.size != 0)) {
+    if (count > 1 || (count > 0 && job->size != 0)) {
         message(tool, "one image and one size, please, but there is '%s' too", operands[0]);
-        return STATUS_FAILED;
+        return false;
     }
-    if (count > 0 && !option_size(tool, "the size", operands[0], 1, UINT32_MAX, &job.size))
-        return STATUS_FAILED;
-    if (!tool->image) {
+    if (count > 0 && !option_size(tool, "the size", operands[0], 1, UINT32_MAX, &job->size))
+        return false;
+    if (!tool->image)
         message(tool, "which file is to be formatted? Name it with -C IMAGE");
+    return tool->image != NULL;
+}
+
+static int format(struct tool *tool, struct format_job *job)
+{
+    struct image image;
+    bool created;
+    if (job->populate && job->size == 0 && access(tool->image, F_OK) != 0 &&
+        !choose_size(tool, job))
         return STATUS_FAILED;
-    }
-    if (open_target(tool, &job, &image, &created) != EKV_OK)
+    if (open_target(tool, job, &image, &created) != EKV_OK)
         return STATUS_FAILED;
-    int error = choose_id(tool, &job) ? write_store(tool, &job, &image) : EKV_INVALID;
+    int error = write_image(tool, job, &image);
     image_close(&image);
     if (error && created)
         unlink(tool->image);
     if (!error)
-        report(tool, &job);
+        report(tool, job);
     return error ? STATUS_FAILED : STATUS_OK;
+}
+
+static int run(struct tool *tool)
+{
+    struct format_job job = {0};
+    int status;
+    if (!take_words(tool, &job, &status))
+        return status;
+    if (job.populate && !content_read(tool, &job.content, job.populate, &job.files))
+        return STATUS_FAILED;
+    status = format(tool, &job);
+    if (job.populate)
+        content_free(&job.content);
+    return status;
 }
 
 const struct command command_format = {
     .name = "format",
     .operands = "[IMAGE [SIZE]]",
-    .summary = "Write an empty store into an image file, which is made if missing, or a device",
+    .summary = "Write an empty or filled store into an image file or a device",
     .details =
-        "The image may be named with -C or as operand. What holds anything but zeroes or 0xff\n"
-        "is only overwritten with --force. With SOURCE_DATE_EPOCH in the environment\n"
-        "the same options give the same bytes. Also called as mkfs.ekv.\n",
+        "The image may be named with -C or as operand; a file is made if it is missing. What\n"
+        "holds anything but zeroes or 0xff is only overwritten with --force. With\n"
+        "SOURCE_DATE_EPOCH in the environment, and with --populate in any case, the same\n"
+        "options give the same bytes. Also called as mkfs.ekv.\n",
     .options = options,
     .run = run,
 };
