@@ -130,6 +130,13 @@ EKV_MUST_CHECK int ekv_sync(struct ekv *db);
  * Flash: at most one erase. Power cut: changes no key. */
 EKV_MUST_CHECK int ekv_work(struct ekv *db, bool *more);
 
+/* Does one step of reclaiming all that can be, beyond what writes need: collects sectors of which
+ * little is live, flushes, merges all runs into one. Call it until `more` is false, at most a few
+ * times the number of sectors. It wears the flash; a store gets along without it.
+ * Errors: EKV_READ_ONLY, EKV_PINNED. Flash: a sector's live records, a flush or a merge, and the
+ * erases these take. Power cut: changes no key. */
+EKV_MUST_CHECK int ekv_compact(struct ekv *db, bool *more);
+
 /* --- Single operations ----------------------------------------------------------------------- */
 
 /* Stores a value, in place of any older one. A commit of its own.

@@ -36,6 +36,7 @@ LAYERS = [
     ("L6 replay", ["replay"]),
     ("L6 recovery", ["recover"]),
     ("L6 work", ["work"]),
+    ("L6 compaction", ["compact"]),
     ("L6 snapshot", ["snapshot"]),
     ("L6 handles", ["txn", "cursor", "history"]),
     ("L7", ["ekv", "check"]),
