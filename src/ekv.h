@@ -131,11 +131,11 @@ EKV_MUST_CHECK int ekv_sync(struct ekv *db);
 EKV_MUST_CHECK int ekv_work(struct ekv *db, bool *more);
 
 /* Does one step of reclaiming all that can be, beyond what writes need: collects sectors of which
- * little is live, flushes, merges all runs into one. Call it until `more` is false, at most a few
- * times the number of sectors. It wears the flash; a store gets along without it.
+ * little is live, flushes, merges all runs into one. `left` begins as 0 and is then how many steps
+ * are left at most: call it until that is 0 again. It wears the flash; a store does well without.
  * Errors: EKV_READ_ONLY, EKV_PINNED. Flash: a sector's live records, a flush or a merge, and the
  * erases these take. Power cut: changes no key. */
-EKV_MUST_CHECK int ekv_compact(struct ekv *db, bool *more);
+EKV_MUST_CHECK int ekv_compact(struct ekv *db, uint32_t *left);
 
 /* --- Single operations ----------------------------------------------------------------------- */
 

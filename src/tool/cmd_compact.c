@@ -5,8 +5,6 @@
 
 #include "store.h"
 
-enum { STEPS_PER_SECTOR = 4 }; /* far more than it takes */
-
 /* What a compaction can change. */
 struct figures {
     uint64_t free_size; /* bytes of sectors that hold nothing */
@@ -47,16 +45,16 @@ static int compact(struct tool *tool, struct store *store)
 {
     struct ekv_stat stat;
     struct figures before = figures_of(store, &stat), after;
-    uint64_t steps = (uint64_t)stat.geometry.sector_count * STEPS_PER_SECTOR;
-    bool more = true, show = isatty(STDERR_FILENO);
-    int error = EKV_OK;
-    for (; !error && more && steps > 0; steps--) {
-        error = ekv_compact(store->db, &more);
-        if (show && steps % 16 == 0) {
+    bool show = isatty(STDERR_FILENO);
+    uint32_t left = 0;
+    int error;
+    do {
+        error = ekv_compact(store->db, &left);
+        if (show && left % 16 == 0) {
             after = figures_of(store, &stat);
             fprintf(stderr, "\r%s: %s free \033[K", tool->program, size_text(after.free_size));
         }
-    }
+    } while (!error && left > 0);
     if (show)
         fputs("\r\033[K", stderr);
     if (error) {
