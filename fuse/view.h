@@ -9,7 +9,7 @@
 #ifndef EKVFS_VIEW_H
 #define EKVFS_VIEW_H
 
-#include "attr.h"
+#include "host/attr.h"
 #include "store.h"
 #include "touched.h"
 
