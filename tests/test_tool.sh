@@ -248,6 +248,9 @@ bad_images_are_one_clear_line_and_nothing_is_written()
     for command in info stat ls 'get key' 'put key other' 'rm key'; do
         while read -r file pattern; do
             [ -f "$file" ] && before=$(sha256sum <"$file")
+            case "$file $command" in
+            half\ ls | half\ get*) continue ;; # shown as far as it goes: the next test
+            esac
             # shellcheck disable=SC2086 # words are wanted
             refuses 2 "$pattern" timeout 10 "$ekv" -C "$file" $command
             [ -f "$file" ] || continue
@@ -274,6 +277,21 @@ END
     refuses 2 'directory' "$ekv" -C directory format --size 1M
     refuses 2 'device' "$ekv" -C /dev/null format --size 1M
     refuses 2 'cannot be created' "$ekv" -C directory/none/new format --size 1M
+}
+
+what_is_left_of_a_truncated_image_is_shown_and_is_a_failure()
+{
+    store 1M
+    run 0 "$ekv" -C image put key value
+    head -c 524288 image >half
+    run 2 "$ekv" -C half ls
+    prints key
+    grep -q 'half is truncated' err || complain "ls does not say that it is truncated"
+    grep -q '128 of the 256 sectors' err || complain "ls does not say what was skipped"
+    run 2 "$ekv" -C half get key
+    prints value
+    run 2 "$ekv" -C half get none
+    prints ''
 }
 
 # Prints an image with the format version of every sector changed, its checksum made to fit.

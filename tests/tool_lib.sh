@@ -13,6 +13,7 @@ ekv=$work/ekv
 failed=0
 current=
 unset SOURCE_DATE_EPOCH
+export TZ=UTC
 
 complain()
 {

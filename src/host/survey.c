@@ -171,7 +171,9 @@ static void read_stamps(struct survey *survey, uint32_t sector, const uint8_t *b
     uint32_t at = ekv_stamp_b_offset(format);
     info->stamped = ekv_stamp_a_decode(bytes, &a) == EKV_OK && a.sector == sector &&
                     a.store_id == format->store_id &&
-                    a.geometry.sector_size == format->geometry.sector_size;
+                    a.geometry.sector_size == format->geometry.sector_size &&
+                    a.geometry.sector_count == format->geometry.sector_count &&
+                    a.geometry.write_unit == format->geometry.write_unit;
     if (info->stamped)
         info->erase_count = a.erase_count;
     if (ekv_stamp_b_decode(format, bytes + at, sector, &b) == EKV_OK &&

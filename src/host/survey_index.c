@@ -148,7 +148,13 @@ static int set_state(struct survey *survey, const uint8_t *item)
     manifest->erase_count_max = ekv_load32(item + 32);
     manifest->keys_aside = ekv_load32(item + 36);
     manifest->flushed = ekv_load(item + 40, 6);
-    return manifest->replay_sector < format->geometry.sector_count ? EKV_OK : EKV_CORRUPT;
+    return manifest->replay_sector < format->geometry.sector_count &&
+                   manifest->replay_sector >= format->ring_count &&
+                   manifest->replay_offset >= format->body_offset &&
+                   manifest->replay_offset <= format->geometry.sector_size &&
+                   manifest->virgin <= format->geometry.sector_count
+               ? EKV_OK
+               : EKV_CORRUPT;
 }
 
 static int set_table(struct survey *survey, uint8_t kind, const uint8_t *item, uint32_t size,
@@ -161,7 +167,7 @@ static int set_table(struct survey *survey, uint8_t kind, const uint8_t *item, u
     *used = EKV_ITEM_TABLE_HEAD_SIZE + item[3] * entry_size;
     for (uint32_t i = 0; i < item[3]; i++) {
         sector += item[EKV_ITEM_TABLE_HEAD_SIZE + i * entry_size];
-        if (sector >= survey->format.geometry.sector_count)
+        if (sector >= survey->format.geometry.sector_count || sector < survey->format.ring_count)
             return EKV_CORRUPT;
         survey->parts->table[sector] =
             kind == EKV_ITEM_LOG || kind == EKV_ITEM_RETIRED ? kind : 0; /* resting is free */
@@ -210,10 +216,12 @@ static int apply(struct survey *survey, const uint8_t *at, uint32_t size)
 struct chain {
     struct survey *survey;
     uint32_t base, last;
-    bool begun;     /* a whole checkpoint was applied */
-    bool damaged;   /* a frame stands behind damage, or says what cannot be */
-    bool broken;    /* bytes were met that are no frame */
-    uint8_t *group; /* payloads of the group that is not final yet */
+    bool begun;       /* a whole checkpoint was applied */
+    bool damaged;     /* a frame stands behind damage, or says what cannot be */
+    bool broken;      /* bytes were met that are no frame */
+    bool wrong;       /* a frame says what cannot be */
+    uint32_t address; /* of what is damaged */
+    uint8_t *group;   /* payloads of the group that is not final yet */
     uint32_t group_size, group_capacity;
     uint32_t sector;
 };
@@ -243,8 +251,11 @@ static void reset(struct survey *survey)
 static int take_frame(void *context, const struct survey_item *item)
 {
     struct chain *chain = context;
-    if (item->kind == SURVEY_UNCLEAR)
+    uint32_t address = ekv_address(&chain->survey->format, chain->sector, item->offset);
+    if (item->kind == SURVEY_UNCLEAR && !chain->broken) {
         chain->broken = true;
+        chain->address = address;
+    }
     if (item->kind != SURVEY_FRAME)
         return EKV_OK;
     chain->survey->sectors[chain->sector].record_count++;
@@ -268,7 +279,10 @@ static int take_frame(void *context, const struct survey_item *item)
     chain->begun = true;
     error = apply(chain->survey, chain->group, chain->group_size);
     chain->group_size = 0;
-    chain->damaged |= error == EKV_CORRUPT;
+    if (error == EKV_CORRUPT && !chain->damaged) {
+        chain->damaged = chain->wrong = true;
+        chain->address = address;
+    }
     return error == EKV_MEMORY ? error : EKV_OK;
 }
 
@@ -306,9 +320,10 @@ static int read_chain(struct survey *survey, uint32_t base, uint32_t last, bool 
         survey->manifest.whole = false; /* what came last cannot be read */
     }
     if (!error && newest && (chain.damaged || lacking)) {
-        uint32_t sector = ring_sector(survey, last);
-        error = survey_find_broken(survey, "frame-crc", ekv_address(&survey->format, sector, 0),
-                                   "the newest manifest is damaged");
+        error =
+            survey_find_broken(survey, chain.wrong ? "manifest-item" : "frame-crc", chain.address,
+                               chain.wrong ? "the newest manifest says what cannot be"
+                                           : "the newest manifest is damaged");
     }
     return error;
 }
@@ -352,6 +367,7 @@ int survey_manifest_read(struct survey *survey)
 struct run_walk {
     struct survey *survey;
     const struct survey_run *run;
+    uint32_t page;       /* address of the page that is read */
     uint32_t pages_left; /* a bound: no run has more pages than fit the flash */
     int error;
 };
@@ -382,8 +398,12 @@ static void mark_record(struct run_walk *walk, uint32_t address)
 {
     struct survey *survey = walk->survey;
     uint32_t index = ekv_sector_of(&survey->format, address);
-    if (index >= survey->format.geometry.sector_count)
+    if (index >= survey->format.geometry.sector_count) {
+        if (walk->run->current && !survey->parts->filter)
+            walk->error = survey_find_broken(survey, "page-pointer", walk->page,
+                                             "an entry of the index leads out of the flash");
         return;
+    }
     const struct survey_sector *sector = &survey->sectors[index];
     if (sector->kind != EKV_KIND_LOG || sector->sequence > walk->run->sequence)
         return; /* stale, or not there */
@@ -416,13 +436,20 @@ static void walk_page(struct run_walk *walk, uint32_t address, uint8_t level)
     }
     uint32_t at = EKV_PAGE_HEAD_SIZE, size = page[6] + 1u;
     uint32_t pointer = survey->format.pointer_size, head = pointer + (level ? 2 : 1);
+    walk->page = address;
     if (walk->run->current) {
         uint32_t sector = ekv_sector_of(&survey->format, address);
+        bool twice = walk->survey->parts->table[sector] == EKV_ITEM_LOG;
+        if (twice && !survey->parts->filter)
+            walk->error = survey_find_broken(walk->survey, "sector-roles",
+                                             ekv_address(&survey->format, sector, 0),
+                                             "a sector is both log and index");
         walk->survey->parts->table[sector] = EKV_KIND_INDEX;
         walk->survey->sectors[sector].record_count++;
         walk->survey->sectors[sector].live_size += size;
     }
-    for (uint8_t i = 0; i < page[5] && at + head <= size; i++) {
+    uint8_t i = 0;
+    for (; i < page[5] && at + head <= size; i++) {
         uint32_t to = ekv_pointer_load(&survey->format, page + at);
         uint32_t suffix = level ? page[at + pointer + 1] & (uint32_t)~EKV_SEPARATOR_CUT : 0;
         at += head + suffix;
@@ -431,6 +458,9 @@ static void walk_page(struct run_walk *walk, uint32_t address, uint8_t level)
         else
             walk_page(walk, to, level - 1);
     }
+    if ((i < page[5] || at != size) && walk->run->current && !survey->parts->filter && !walk->error)
+        walk->error = survey_find_broken(walk->survey, "page-entries", address,
+                                         "a page of the index has not as many entries as it says");
 }
 
 /* Sectors of a filter: its first block, or its map and what that names. */

@@ -187,6 +187,7 @@ struct scan {
     uint32_t sector;
     uint32_t flight; /* the last byte that a torn program can have reached; 0: no gap so far */
     uint32_t gap;    /* where the gap began */
+    bool framed;     /* it is a record that is damaged, and told of as such */
     bool close_torn; /* what is broken lies where a close record may have been torn */
 };
 
@@ -277,6 +278,8 @@ static int judge_gap(struct scan *scan, const struct survey_item *item)
     uint32_t address = ekv_address(&survey->format, scan->sector, scan->gap);
     scan->flight = 0;
     survey->sectors[scan->sector].broken_count++;
+    if (scan->framed)
+        return EKV_OK;
     return survey_find_broken(survey, "log-damage", address,
                               "bytes in the log are no record, and valid ones follow");
 }
@@ -287,8 +290,12 @@ static void note_gap(struct scan *scan, const struct survey_item *item)
     struct ekv_record_layout layout;
     const struct ekv_format *format = &scan->survey->format;
     uint32_t room = format->geometry.sector_size - item->offset;
-    if (scan->flight != 0)
+    if (scan->flight != 0) {
+        scan->framed &= item->kind == SURVEY_RECORD;
         return;
+    }
+    scan->framed =
+        item->kind == SURVEY_RECORD && ekv_type_kind(item->layout.type) <= EKV_RECORD_HEAD;
     ekv_record_measure(format, &close);
     scan->close_torn = item->size == close.size;
     scan->gap = scan->flight = item->offset;

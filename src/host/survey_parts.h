@@ -92,6 +92,20 @@ int survey_manifest_walk(const struct survey *survey, uint32_t sector, const uin
                          int (*visit)(void *context, const struct survey_item *item),
                          void *context);
 
+/* --- survey_commit.c ------------------------------------------------------------------------- */
+
+/* Decides what was committed, and groups it into transactions. */
+int survey_commits_settle(struct survey *survey);
+
+/* Place in the chain of the last sector with at most this sequence number; chain_count: none. */
+uint32_t survey_chain_place(const struct survey *survey, uint32_t sequence);
+
+/* Whether the sector at this place of the chain goes on where the one before it ended. */
+bool survey_follows(const struct survey *survey, uint32_t place);
+
+/* True if the record, or commit record, lies behind a tear. */
+bool survey_is_torn(const struct survey *survey, uint64_t position);
+
 /* --- survey_settle.c ------------------------------------------------------------------------- */
 
 /* Decides what was committed, what is current, which sectors are in use; sorts the records. */

@@ -4,9 +4,11 @@
  * engine keeps on flash.
  */
 #define _GNU_SOURCE
+#include <stdlib.h>
 #include <string.h>
 
 #include "format.h"
+#include "host/survey.h"
 #include "store.h"
 
 struct wear {
@@ -41,6 +43,34 @@ static json_int_t integer(uint64_t number)
     return (json_int_t)number;
 }
 
+/* How far back the flash remembers. */
+struct past {
+    uint64_t oldest;   /* version, 0: none */
+    int64_t time;      /* of its commit, 0: not known */
+    uint64_t complete; /* from this version on nothing is missing */
+};
+
+static void read_past(const struct store *store, struct past *past)
+{
+    struct survey_source source = survey_source_of_flash(&store->image.flash);
+    struct survey_place *places;
+    struct survey survey;
+    int64_t offset = 0;
+    uint32_t count;
+    *past = (struct past){0};
+    if (survey_find(&source, &offset, &places, &count) != EKV_OK)
+        return;
+    if (survey_open(&survey, &source, &places[0], NULL) == EKV_OK) {
+        past->oldest = survey.oldest;
+        past->complete = survey.complete;
+        for (uint32_t i = 0; i < survey.record_count; i++)
+            if (survey.records[i].version == survey.oldest && survey.records[i].valid)
+                past->time = survey.records[i].time;
+        survey_close(&survey);
+    }
+    free(places);
+}
+
 static json_t *figures(const struct store *store, const char *schema)
 {
     struct ekv_stat stat;
@@ -68,6 +98,10 @@ static json_t *figures(const struct store *store, const char *schema)
         integer(stat.memtable_capacity), "recovered", (int)stat.recovered, "erases_max",
         integer(wear.max), "erases_mean", wear_mean(&wear, &stat));
     json_add(object, more);
+    struct past past;
+    read_past(store, &past);
+    json_add(object, json_pack("{s:I, s:I}", "oldest_version", integer(past.oldest),
+                               "complete_version", integer(past.complete)));
     return object;
 }
 
@@ -75,6 +109,7 @@ static void print_info(const struct tool *tool, const struct store *store)
 {
     struct ekv_stat stat;
     struct wear wear;
+    struct past past;
     ekv_stat(store->db, &stat);
     read_wear(store, &wear);
     printf("image        %s%s\n", tool->image,
@@ -102,7 +137,16 @@ static void print_info(const struct tool *tool, const struct store *store)
         printf(", %u retired", stat.sectors_retired);
     printf("\nindex        %u run%s, %u key%s not in one yet\n", stat.runs,
            stat.runs == 1 ? "" : "s", stat.memtable_count, stat.memtable_count == 1 ? "" : "s");
+    read_past(store, &past);
     printf("newest       version %llu\n", (unsigned long long)stat.version);
+    if (past.oldest) {
+        printf("oldest       version %llu%s%s", (unsigned long long)past.oldest,
+               past.time ? " of " : "", past.time ? time_text(past.time) : "");
+        if (past.complete)
+            printf("; all that came from %llu on is there\n", (unsigned long long)past.complete);
+        else
+            puts("; the whole log is still there");
+    }
     printf("wear         %u erases of a sector at most, %.2f on average\n", wear.max,
            wear_mean(&wear, &stat));
     printf("limits       keys up to %u bytes; a small key takes %llu bytes beside its own\n",

@@ -9,14 +9,17 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "look.h"
 #include "store.h"
 
-enum { PIECE_SIZE = 64 * 1024 };
+enum { PIECE_SIZE = 64 * 1024, LETTER_VERSION = 256, LETTER_AT };
 
 /* --- get ------------------------------------------------------------------------------------- */
 
 static const struct option_spec get_options[] = {
     {"output", 'o', "FILE", "write the value into FILE, not to standard output"},
+    {"version", LETTER_VERSION, "SEQ", "this version, of those that 'ekv history' lists"},
+    {"at", LETTER_AT, "MOMENT", "the value at a version or a time (2026-11-21T10:00:00)"},
     {0},
 };
 
@@ -75,18 +78,33 @@ static int get_value(struct tool *tool, struct store *store, struct ekv_key key,
 static int run_get(struct tool *tool)
 {
     struct store store;
+    struct look_choice choice = {0};
     const char *value, *path = NULL;
     char **operands;
     int count, option;
-    while ((option = tool_option(tool, &value)) > 0)
-        path = value;
+    while ((option = tool_option(tool, &value)) > 0) {
+        path = option == 'o' ? value : path;
+        choice.version = option == LETTER_VERSION ? value : choice.version;
+        choice.at = option == LETTER_AT ? value : choice.at;
+    }
     if (option != OPTION_END)
         return tool_option_status(tool, option);
-    if (!tool_operands(tool, 1, 1, &operands, &count) ||
-        store_open_mounted(tool, &store, false) != EKV_OK)
+    if (!tool_operands(tool, 1, 1, &operands, &count))
         return STATUS_FAILED;
-    int status = get_value(tool, &store, ekv_key(operands[0], strlen(operands[0])),
-                           path && strcmp(path, "-") == 0 ? NULL : path);
+    if (choice.version && choice.at) {
+        message(tool, "--version and --at ask for different things: use one of them");
+        return STATUS_FAILED;
+    }
+    struct ekv_key key = ekv_key(operands[0], strlen(operands[0]));
+    path = path && strcmp(path, "-") == 0 ? NULL : path;
+    if (choice.version || choice.at)
+        return look_get(tool, key, &choice, path);
+    int error = store_open_mounted(tool, &store, false);
+    if (store_is_broken(error)) /* shows what there is, and that it may not be all */
+        look_get(tool, key, &choice, path);
+    if (error)
+        return STATUS_FAILED;
+    int status = get_value(tool, &store, key, path);
     return store_close(tool, &store) ? STATUS_FAILED : status;
 }
 
@@ -94,7 +112,9 @@ const struct command command_get = {
     .name = "get",
     .operands = "KEY",
     .summary = "Write the value of KEY, byte for byte and nothing else",
-    .details = "Exits with 1 when there is no such key.\n",
+    .details =
+        "Of a store that cannot be mounted it is what can be read. Exits with 1 when there is\n"
+        "no such key.\n",
     .options = get_options,
     .run = run_get,
     .few_reads = true,

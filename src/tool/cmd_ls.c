@@ -8,12 +8,17 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "look.h"
 #include "store.h"
+
+enum { LETTER_AT = 256 };
 
 static const struct option_spec options[] = {
     {"long", 'l', NULL, "version, time and size of each key too"},
     {"recursive", 'R', NULL, "every key, not one line for all behind the next /"},
     {"null", '0', NULL, "end each key with a NUL byte, not a newline"},
+    {"deleted", 'd', NULL, "keys that were removed, whose last value is still there"},
+    {"at", LETTER_AT, "MOMENT", "as it was at a version or a time (2026-11-21T10:00:00)"},
     {0},
 };
 
@@ -60,8 +65,7 @@ static int print_key(struct listing *listing, size_t size)
         json_t *object = json_pack("{s:s}", "schema", "ekv.key.1");
         json_set_bytes(object, "key", listing->key, size);
         json_object_set_new(object, "version", json_integer((json_int_t)entry.version));
-        if (entry.time)
-            json_object_set_new(object, "time", json_string(time_text(entry.time)));
+        json_set_time(object, entry.time);
         json_object_set_new(object, "size", json_integer((json_int_t)entry.size));
         json_line(object);
         return EKV_OK;
@@ -122,9 +126,22 @@ static int list(struct listing *listing)
     return error == EKV_NOT_FOUND ? EKV_OK : error;
 }
 
+/* Lists what a mount does not show, or what cannot be mounted. */
+static int list_old(struct tool *tool, const struct listing *listing,
+                    const struct look_choice *choice)
+{
+    struct look_list list = {.choice = *choice,
+                             .prefix = listing->prefix,
+                             .long_form = listing->long_form,
+                             .recursive = listing->recursive,
+                             .null = listing->null};
+    return look_ls(tool, &list);
+}
+
 static int run(struct tool *tool)
 {
     struct listing listing = {.tool = tool, .prefix = ""};
+    struct look_choice choice = {0};
     char **operands;
     const char *value;
     int count, option;
@@ -132,17 +149,29 @@ static int run(struct tool *tool)
         listing.long_form |= option == 'l';
         listing.recursive |= option == 'R';
         listing.null |= option == '0';
+        choice.deleted |= option == 'd';
+        choice.at = option == LETTER_AT ? value : choice.at;
     }
     if (option != OPTION_END)
         return tool_option_status(tool, option);
-    if (!tool_operands(tool, 0, 1, &operands, &count) ||
-        store_open_mounted(tool, &listing.store, false) != EKV_OK)
+    if (!tool_operands(tool, 0, 1, &operands, &count))
         return STATUS_FAILED;
     if (count > 0)
         listing.prefix = operands[0];
+    if (choice.deleted && choice.at) {
+        message(tool, "--deleted and --at ask for different things: use one of them");
+        return STATUS_FAILED;
+    }
+    if (choice.deleted || choice.at)
+        return list_old(tool, &listing, &choice);
+    int error = store_open_mounted(tool, &listing.store, false);
+    if (store_is_broken(error)) /* shows what there is, and that it may not be all */
+        list_old(tool, &listing, &choice);
+    if (error)
+        return STATUS_FAILED;
     listing.prefix_size = strlen(listing.prefix);
     listing.escape = !listing.null && isatty(STDOUT_FILENO);
-    int error = list(&listing);
+    error = list(&listing);
     if (error)
         message(tool, "%s: the keys cannot all be listed: %s", tool->image, result_text(error));
     int closed = store_close(tool, &listing.store);
@@ -162,7 +191,8 @@ const struct command command_ls = {
     .details =
         "A terminal gets bytes that are no text as \\x07; anything else gets the keys as they\n"
         "are. Without -R, keys that go on behind the next '/' are one line that ends in '/'.\n"
-        "Exits with 1 when no key begins with PREFIX.\n",
+        "A store that cannot be mounted is listed as far as it can be read. Exits with 1 when no\n"
+        "key begins with PREFIX.\n",
     .options = options,
     .run = run,
     .few_reads = true,

@@ -7,8 +7,8 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "host/moment.h"
 #include "tool.h"
 
 enum { TEXT_COUNT = 4, TEXT_SIZE = 256 };
@@ -252,12 +252,16 @@ const char *id_text(uint64_t store_id)
 const char *time_text(int64_t microseconds)
 {
     char *text = next_text();
-    time_t seconds = (time_t)(microseconds / 1000000);
-    struct tm parts;
-    if (microseconds == 0 || !gmtime_r(&seconds, &parts) ||
-        strftime(text, TEXT_SIZE, "%Y-%m-%dT%H:%M:%SZ", &parts) == 0)
-        strcpy(text, "-");
+    moment_print(microseconds, false, text);
     return text;
+}
+
+void json_set_time(json_t *object, int64_t microseconds)
+{
+    char text[MOMENT_SIZE];
+    moment_print(microseconds, true, text);
+    if (microseconds)
+        json_object_set_new(object, "time", json_string(text));
 }
 
 bool source_date_epoch(int64_t *seconds)

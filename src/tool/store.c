@@ -12,6 +12,7 @@
 #include <time.h>
 
 #include "format.h"
+#include "host/survey.h"
 
 static int64_t now(void *context)
 {
@@ -71,6 +72,32 @@ void store_explain(struct tool *tool, const struct store *store, int error)
     }
 }
 
+/* Where in a dump of a whole chip the store lies; EKV_GEOMETRY if its begin is missing. */
+static int find_in_dump(struct tool *tool, const struct image *image)
+{
+    struct survey_source source = survey_source_of_flash(&image->flash);
+    struct survey_place *places;
+    uint32_t count;
+    if (survey_find(&source, NULL, &places, &count) != EKV_OK)
+        return EKV_NO_STORE;
+    int64_t offset = places[0].offset;
+    free(places);
+    if (offset <= 0) {
+        message(tool, "%s holds only a part of a store", tool->image);
+        return EKV_GEOMETRY;
+    }
+    tool->offset += (uint64_t)offset;
+    tool->offset_given = true;
+    message(tool, "%s: the store begins at %llu; --offset names another place", tool->image,
+            (unsigned long long)tool->offset);
+    return EKV_OK;
+}
+
+bool store_is_broken(int error)
+{
+    return error == EKV_CORRUPT || error == EKV_GEOMETRY;
+}
+
 int store_open(struct tool *tool, struct store *store, bool write)
 {
     memset(store, 0, sizeof *store);
@@ -86,6 +113,15 @@ int store_open(struct tool *tool, struct store *store, bool write)
         return error;
     }
     error = ekv_probe(&store->image.flash);
+    if (error == EKV_NO_STORE && !write && !tool->offset_given) {
+        error = find_in_dump(tool, &store->image);
+        if (error != EKV_NO_STORE)
+            image_close(&store->image);
+        if (error == EKV_GEOMETRY)
+            return error;
+        if (error == EKV_OK)
+            return store_open(tool, store, write);
+    }
     if (error) {
         store_explain(tool, store, error);
         image_close(&store->image);

@@ -24,6 +24,9 @@ void store_explain(struct tool *tool, const struct store *store, int error);
 /* All of it. */
 EKV_MUST_CHECK int store_open_mounted(struct tool *tool, struct store *store, bool write);
 
+/* Whether a failure to open or mount may leave something that can be read without a mount. */
+bool store_is_broken(int error);
+
 /* Unmounts and closes. Says what is wrong when what was written may not have come through. */
 EKV_MUST_CHECK int store_close(struct tool *tool, struct store *store);
 

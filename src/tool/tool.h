@@ -113,14 +113,18 @@ const char *size_text(uint64_t size);
 /* A store's id, sixteen hexadecimal digits. Lives until the next but three calls. */
 const char *id_text(uint64_t store_id);
 
-/* ISO 8601 in UTC, or "-" for no time. Lives until the next but three calls. */
+/* ISO 8601 in local time, or "-" for no time. Lives until the next but three calls. */
 const char *time_text(int64_t microseconds);
+
+/* Sets "time" to ISO 8601 in UTC, unless there is no time. */
+void json_set_time(json_t *object, int64_t microseconds);
 
 /* Seconds since 1970 of SOURCE_DATE_EPOCH. False when it is not set, or is no number. */
 bool source_date_epoch(int64_t *seconds);
 
 /* --- The commands ---------------------------------------------------------------------------- */
 
+extern const struct command command_log, command_history, command_sector, command_wear;
 extern const struct command command_format, command_info, command_stat, command_ls, command_get,
     command_put, command_rm, command_apply, command_dump, command_load, command_diff,
     command_compact, command_check, command_bench_replay, command_bench_compare;
