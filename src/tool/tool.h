@@ -124,7 +124,7 @@ bool source_date_epoch(int64_t *seconds);
 
 /* --- The commands ---------------------------------------------------------------------------- */
 
-extern const struct command command_log, command_history, command_sector, command_wear;
+extern const struct command command_log, command_history, command_map, command_sector, command_wear;
 extern const struct command command_format, command_info, command_stat, command_ls, command_get,
     command_put, command_rm, command_apply, command_dump, command_load, command_diff,
     command_compact, command_check, command_bench_replay, command_bench_compare;

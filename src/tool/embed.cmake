@@ -1,0 +1,15 @@
+# Writes OUTPUT, a C file that defines page_files (see map.h) with the content of every file in
+# DIRECTORY.
+file(GLOB files ${DIRECTORY}/*)
+set(text "/* Made by embed.cmake from ${DIRECTORY}. */\n#include \"map.h\"\n\n")
+set(entries "")
+foreach(file IN LISTS files)
+    get_filename_component(name ${file} NAME)
+    string(MAKE_C_IDENTIFIER file_${name} identifier)
+    file(READ ${file} bytes HEX)
+    string(REGEX REPLACE "(................................)" "\\1\n" bytes "${bytes}")
+    string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," bytes "${bytes}")
+    string(APPEND text "static const unsigned char ${identifier}[] = {\n${bytes}\n};\n")
+    string(APPEND entries "    {\"${name}\", ${identifier}, sizeof ${identifier}},\n")
+endforeach()
+file(WRITE ${OUTPUT} "${text}\nconst struct page_file page_files[] = {\n${entries}    {NULL, NULL, 0}};\n")
