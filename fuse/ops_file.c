@@ -7,7 +7,7 @@
  * that it starts. A program that opened, wrote and closed is not suspected of that.
  *
  * A value whose last write found no space is no whole one: closing it leaves what was committed
- * before, unless it was opened for appending.
+ * before, unless it was opened for appending. So does a close that was told that it failed.
  *
  * While a value is being replaced from its beginning, other processes that open it to read get the
  * old one, whole.
@@ -374,6 +374,7 @@ void op_flush(fuse_req_t request, fuse_ino_t id, struct fuse_file_info *info)
         handle->shared = true; /* there are more descriptors of it */
     else if (handle->file && is_last_close(fs, handle, fuse_req_ctx(request)->pid))
         error = close_broken(handle) ? ENOSPC : commit_handle(fs, handle);
+    handle->failed = error;
     fuse_reply_err(request, error);
 }
 
@@ -400,9 +401,10 @@ void op_release(fuse_req_t request, fuse_ino_t id, struct fuse_file_info *info)
         handle->writes = false;
         bool last = file_writer_end(fs, handle->file);
         int error = 0;
-        if (last && close_broken(handle))
+        bool given_up = handle->failed || close_broken(handle);
+        if (last && given_up)
             file_discard(fs, handle->file);
-        else if ((mine || last) && !close_broken(handle))
+        else if ((mine || last) && !given_up)
             error = file_commit(fs, handle->file);
         if (error) {
             struct node *node = handle->file->node;

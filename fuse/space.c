@@ -1,6 +1,7 @@
 /* Space that is promised to files with uncommitted changes.
  *
- * `available` is what the engine can still take. It is looked up again after every change.
+ * `available` is what the engine can still take. It is looked up each time, since background work
+ * changes it too.
  */
 #include "space.h"
 
@@ -16,8 +17,7 @@ void space_init(struct space *space, struct store *store)
     ekv_stat(store->db, &stat);
     *space = (struct space){.store = store,
                             .capacity = stat.capacity_size,
-                            .record_overhead = (uint32_t)stat.record_overhead,
-                            .changes = UINT64_MAX};
+                            .record_overhead = (uint32_t)stat.record_overhead};
     pthread_mutex_init(&space->lock, NULL);
 }
 
@@ -30,15 +30,19 @@ uint64_t space_cost(const struct space *space, size_t key_size, uint64_t value_s
     return cost;
 }
 
+/* What cannot be written as long as snapshots, transactions and listings need what was there. */
+static uint64_t pinned_size(const struct ekv_stat *stat)
+{
+    uint32_t sectors = stat->geometry.sector_count - stat->sectors_manifest - stat->sectors_retired;
+    return stat->capacity_size * stat->sectors_pinned / sectors;
+}
+
 static void look(struct space *space)
 {
     struct ekv_stat stat;
-    uint64_t changes = atomic_load(&space->store->changes);
-    if (space->changes == changes)
-        return;
-    space->changes = changes;
     ekv_stat(space->store->db, &stat);
-    uint64_t used = stat.live_size + stat.reserved_size;
+    space->pinned = pinned_size(&stat);
+    uint64_t used = stat.live_size + stat.reserved_size + space->pinned;
     space->capacity = stat.capacity_size;
     space->available = used < stat.capacity_size ? stat.capacity_size - used : 0;
 }
@@ -54,6 +58,13 @@ int space_reserve(struct space *space, uint64_t *reserved, uint64_t cost)
                                "a value of %llu bytes does not fit into this image: it can "
                                "hold %llu in all",
                                (unsigned long long)cost, (unsigned long long)space->capacity);
+    else if (cost > *reserved && others + cost > space->available && space->pinned > 0)
+        error =
+            report_refusal(ENOSPC,
+                           "no space left: %llu bytes are needed, %llu are free; snapshots and "
+                           "transactions pin %llu bytes of old versions until they are removed",
+                           (unsigned long long)(others + cost),
+                           (unsigned long long)space->available, (unsigned long long)space->pinned);
     else if (cost > *reserved && others + cost > space->available)
         error = report_refusal(ENOSPC,
                                "no space left: %llu bytes are needed, %llu are free; remove keys, "
@@ -80,7 +91,7 @@ void space_stat(struct space *space, struct ekv_stat *stat, uint64_t *available)
 {
     ekv_stat(space->store->db, stat);
     pthread_mutex_lock(&space->lock);
-    uint64_t used = stat->live_size + stat->reserved_size + space->reserved;
+    uint64_t used = stat->live_size + stat->reserved_size + space->reserved + pinned_size(stat);
     *available = used < stat->capacity_size ? stat->capacity_size - used : 0;
     pthread_mutex_unlock(&space->lock);
 }

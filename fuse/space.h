@@ -14,7 +14,7 @@ struct space {
     pthread_mutex_t lock;
     uint64_t reserved;  /* by all files */
     uint64_t available; /* for reservations, when last looked at */
-    uint64_t changes;   /* of the store, then */
+    uint64_t pinned;    /* held by snapshots and transactions, then */
     uint64_t capacity;
     uint32_t record_overhead;
 };

@@ -192,8 +192,8 @@ int store_errno(int result)
     case EKV_FULL:
         return report_refusal(ENOSPC, "no space left: remove keys, or use a larger image");
     case EKV_PINNED:
-        return report_refusal(ENOSPC, "no space left until a snapshot, a transaction or an open "
-                                      "directory is closed that still needs old versions");
+        return report_refusal(ENOSPC, "no space left: snapshots and transactions pin old versions "
+                                      "until they are removed");
     case EKV_TOO_LARGE:
         return EFBIG;
     case EKV_READ_ONLY:

@@ -34,7 +34,7 @@ fail()
 {
     echo "FAILED: $*"
     [ -s "$log" ] && sed 's/^/daemon: /' "$log"
-    [ -s "$mnt/.ekv/last_error" ] && cat "$mnt/.ekv/last_error"
+    [ -e "$mnt/.ekv/last_error" ] && cat "$mnt/.ekv/last_error" "$mnt/.ekv/stat"
     exit 1
 }
 
