@@ -1,4 +1,4 @@
-/* Applies what the manifest says to the catalog and the table of sectors.
+/* Encodes the items of the manifest, and applies them to the catalog and the table of sectors.
  *
  * Every number is checked against the geometry before it is used; a frame has a good checksum by
  * then, so what cannot be is damage and never the trace of a power cut.
@@ -6,6 +6,53 @@
 #include "catalog.h"
 
 #include <string.h>
+
+void ekv_catalog_store_encode(const struct ekv_catalog *catalog, uint8_t *item)
+{
+    uint32_t seconds = catalog->retain_seconds;
+    item[0] = EKV_ITEM_STORE;
+    ekv_store(item + 1,
+              seconds ? ~(uint32_t)EKV_RETAIN_SECONDS_MAX | seconds : catalog->retain_count, 4);
+    memcpy(item + 5, catalog->label, 31);
+}
+
+void ekv_catalog_state_encode(const struct ekv_catalog *catalog, struct ekv_sectors *sectors,
+                              uint8_t *item)
+{
+    item[0] = EKV_ITEM_STATE;
+    ekv_store(item + 1, catalog->next_run_id, 4);
+    ekv_store(item + 5, catalog->replay_sector, 3);
+    ekv_store(item + 8, catalog->replay_sequence, 4);
+    ekv_store(item + 12, catalog->replay_offset, 3);
+    ekv_store(item + 15, catalog->counted, 6);
+    ekv_store(item + 21, catalog->keys, 4);
+    ekv_store(item + 25, catalog->live_size, 5);
+    ekv_store(item + 30, ekv_sectors_virgin_save(sectors), 3);
+    ekv_store(item + 33, sectors->erase_count_max, 4);
+    ekv_store(item + 37, catalog->keys_aside, 4);
+    ekv_store(item + 41, catalog->flushed, 6);
+}
+
+void ekv_catalog_run_encode(const struct ekv_run *run, uint8_t *item)
+{
+    item[0] = EKV_ITEM_RUN;
+    ekv_store(item + 1, run->id, 4);
+    ekv_store(item + 5, run->root, 4);
+    ekv_store(item + 9, run->entry_count, 4);
+    ekv_store(item + 13, run->sequence, 4);
+    ekv_store(item + 17, run->filter, 4);
+    ekv_store(item + 21, run->filter_blocks, 2);
+    item[23] = run->level;
+    item[24] = run->height;
+}
+
+void ekv_catalog_order_encode(const struct ekv_catalog *catalog, uint8_t *item)
+{
+    item[0] = EKV_ITEM_ORDER;
+    item[1] = (uint8_t)catalog->run_count;
+    for (uint32_t i = 0; i < catalog->run_count; i++)
+        ekv_store(item + 2 + 4 * i, catalog->runs[i].id, 4);
+}
 
 static int order_apply(struct ekv_catalog *catalog, const uint8_t *ids, uint32_t count)
 {

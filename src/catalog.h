@@ -24,6 +24,13 @@ struct ekv_catalog {
     char label[32];
 };
 
+/* Encode an item, the byte that says which included. */
+void ekv_catalog_store_encode(const struct ekv_catalog *catalog, uint8_t *item);
+void ekv_catalog_state_encode(const struct ekv_catalog *catalog, struct ekv_sectors *sectors,
+                              uint8_t *item); /* moves the virgin mark ahead */
+void ekv_catalog_run_encode(const struct ekv_run *run, uint8_t *item);
+void ekv_catalog_order_encode(const struct ekv_catalog *catalog, uint8_t *item);
+
 /* Applies the items of a frame, the `size` bytes at `at`.
  * Errors: EKV_CORRUPT. Flash: nothing. */
 EKV_MUST_CHECK int ekv_catalog_apply(struct ekv_catalog *catalog, struct ekv_sectors *sectors,

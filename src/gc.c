@@ -357,10 +357,8 @@ static int move_all(struct ekv *db, uint32_t sector, uint32_t sequence, bool *se
     struct ekv_found found = {.sequence = sequence};
     for (uint32_t offset = format->body_offset; offset < format->geometry.sector_size;) {
         uint32_t address = ekv_address(format, sector, offset);
-        int error = ekv_record_read(&db->log, address, &found.record);
-        if (!error)
-            error = ekv_record_verify(&db->log, &found.record, sequence);
-        if (error == EKV_NOT_FOUND || error == EKV_CORRUPT)
+        int error = ekv_record_find(&db->log, address, sequence, &found.record);
+        if (error == EKV_NOT_FOUND)
             return EKV_OK; /* the end; what is live behind damage shows in the count */
         if (!error && db->snapshots && !*seen)
             error = is_seen(db, &found, seen);
@@ -368,7 +366,7 @@ static int move_all(struct ekv *db, uint32_t sector, uint32_t sequence, bool *se
             error = ekv_gc_record(db, &found);
         if (error)
             return error;
-        offset += found.record.layout.size;
+        offset = ekv_offset_of(format, found.record.address) + found.record.layout.size;
     }
     return EKV_OK;
 }
@@ -425,7 +423,8 @@ static int exact_size(struct ekv *db, uint32_t victim, uint32_t sequence, uint32
     *size = 0;
     for (uint32_t offset = format->body_offset; offset < format->geometry.sector_size;) {
         bool moves = false;
-        int error = ekv_record_read(&db->log, ekv_address(format, victim, offset), &found.record);
+        int error =
+            ekv_record_find(&db->log, ekv_address(format, victim, offset), sequence, &found.record);
         if (error)
             return error == EKV_NOT_FOUND ? EKV_OK : error;
         error = record_moves(db, &found, &moves);
@@ -433,14 +432,14 @@ static int exact_size(struct ekv *db, uint32_t victim, uint32_t sequence, uint32
             return error;
         if (moves)
             *size += copy_size(db, &found.record);
-        offset += found.record.layout.size;
+        offset = ekv_offset_of(format, found.record.address) + found.record.layout.size;
     }
     return EKV_OK;
 }
 
 /* Bytes that the live records of a sector take elsewhere: a copy made for the first time also
  * carries its version, and the last record before each end of a sector may not fit. */
-static int moved_size(const struct ekv *db, uint32_t victim, uint32_t *size)
+static int moved_size(const struct ekv *db, uint32_t victim, uint32_t sequence, uint32_t *size)
 {
     const struct ekv_format *format = ekv_format_of(db);
     uint32_t body = ekv_format_record_size_max(format), largest = 0, growth = 0;
@@ -448,7 +447,8 @@ static int moved_size(const struct ekv *db, uint32_t victim, uint32_t *size)
     struct ekv_record record;
     *size = (uint32_t)((uint64_t)live * format->geometry.sector_size / EKV_LIVE_MAX);
     for (uint32_t offset = format->body_offset; offset < format->geometry.sector_size;) {
-        int error = ekv_record_read(&db->log, ekv_address(format, victim, offset), &record);
+        int error =
+            ekv_record_find(&db->log, ekv_address(format, victim, offset), sequence, &record);
         if (error == EKV_NOT_FOUND)
             break;
         if (error)
@@ -456,7 +456,7 @@ static int moved_size(const struct ekv *db, uint32_t victim, uint32_t *size)
         largest = ekv_max(largest, record.layout.size);
         if (ekv_record_kind(&record) <= EKV_RECORD_HEAD && !(record.layout.type & EKV_RECORD_MOVED))
             growth += ekv_align(EKV_RECORD_VERSION_SIZE, format->alignment);
-        offset += record.layout.size;
+        offset = ekv_offset_of(format, record.address) + record.layout.size;
     }
     if (live > 0)
         *size += growth * live / EKV_LIVE_MAX + ekv_min(largest, body / 2);
@@ -525,8 +525,8 @@ static int choose_victim(struct ekv *db, uint32_t most, uint32_t *victim, uint32
     if (error)
         error = choose_cold(db, victim, sequence);
     if (!error)
-        error =
-            retaining ? exact_size(db, *victim, *sequence, &size) : moved_size(db, *victim, &size);
+        error = retaining ? exact_size(db, *victim, *sequence, &size)
+                          : moved_size(db, *victim, *sequence, &size);
     if (!error)
         error = is_worth(db, size, size);
     if (!error)
@@ -535,7 +535,7 @@ static int choose_victim(struct ekv *db, uint32_t most, uint32_t *victim, uint32
         return choose_retaining(db, victim, sequence);
     error = choose(db, most, victim, sequence);
     if (!error)
-        error = moved_size(db, *victim, &size);
+        error = moved_size(db, *victim, *sequence, &size);
     return error ? error : is_worth(db, size, body);
 }
 

@@ -311,6 +311,29 @@ int ekv_record_read(const struct ekv_log *log, uint32_t address, struct ekv_reco
     return ekv_record_head_decode(format, record->peek, record->peek_size, room, &record->layout);
 }
 
+static int read_checked(const struct ekv_log *log, uint32_t address, uint32_t sequence,
+                        struct ekv_record *record)
+{
+    int error = ekv_record_read(log, address, record);
+    if (!error)
+        error = ekv_record_verify(log, record, sequence);
+    return error == EKV_CORRUPT ? EKV_NOT_FOUND : error;
+}
+
+int ekv_record_find(const struct ekv_log *log, uint32_t address, uint32_t sequence,
+                    struct ekv_record *record)
+{
+    const struct ekv_format *format = &log->sectors->format;
+    struct ekv_record_layout close = {.type = EKV_RECORD_CLOSE, .value_size = EKV_CLOSE_SIZE};
+    int error = read_checked(log, address, sequence, record);
+    ekv_record_measure(format, &close);
+    if (error != EKV_NOT_FOUND ||
+        ekv_offset_of(format, address) + close.size >= format->geometry.sector_size)
+        return error;
+    error = read_checked(log, address + close.size, sequence, record);
+    return error || ekv_record_kind(record) == EKV_RECORD_OPEN ? error : EKV_NOT_FOUND;
+}
+
 int ekv_record_bytes(const struct ekv_log *log, const struct ekv_record *record, uint32_t offset,
                      void *buffer, uint32_t size)
 {

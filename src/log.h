@@ -103,6 +103,12 @@ EKV_MUST_CHECK int ekv_record_read(const struct ekv_log *log, uint32_t address,
 EKV_MUST_CHECK int ekv_record_verify(const struct ekv_log *log, const struct ekv_record *record,
                                      uint32_t sequence);
 
+/* The record at `address`, decoded and checked; to walk through a sector with. A close record that
+ * was cut by a loss of power may be unreadable, while the open record that a mount programmed
+ * behind it is there: then that one. EKV_NOT_FOUND: neither. */
+EKV_MUST_CHECK int ekv_record_find(const struct ekv_log *log, uint32_t address, uint32_t sequence,
+                                   struct ekv_record *record);
+
 /* Reads from the record's bytes at `offset` (its head included). */
 EKV_MUST_CHECK int ekv_record_bytes(const struct ekv_log *log, const struct ekv_record *record,
                                     uint32_t offset, void *buffer, uint32_t size);

@@ -6,8 +6,12 @@
  *
  * A power cut while a checkpoint is written leaves a chain without a whole checkpoint: the one
  * before counts. A checkpoint is proven by a frame behind it (written at once): its program had
- * returned. An unproven one may read well now and badly later, so the newest proven chain is kept
- * until another one is proven.
+ * returned. A chain counts only if it is proven. Whether it is may read differently as long as that
+ * frame is its last, so the chain before it is kept as long.
+ *
+ * The last frames of a chain may have been in flight when power was lost, and read well only later.
+ * What they name may be free by what was read first. So a recovery begins with a chain of its own,
+ * that says what was read; a number above all that the ring holds makes it the newest for good.
  */
 #include "manifest.h"
 
@@ -15,6 +19,7 @@
 #include <string.h>
 
 #include "crc32c.h"
+#include "ring.h"
 
 enum {
     FRAME_MIN = 48, /* room worth beginning a frame in */
@@ -31,34 +36,6 @@ static uint32_t chain_max(const struct ekv_manifest *manifest)
 }
 
 /* --- The ring -------------------------------------------------------------------------------- */
-
-/* The ring sector with the largest sequence number below `limit`. */
-static int find_newest(const struct ekv_manifest *manifest, uint64_t limit, uint32_t *sector,
-                       struct ekv_stamp_b *newest)
-{
-    int found = EKV_NOT_FOUND;
-    for (uint32_t i = 0; i < format_of(manifest)->ring_count; i++) {
-        struct ekv_stamp_b stamp;
-        int error = ekv_sector_stamp_read(manifest->sectors, i, &stamp);
-        if (error < 0)
-            return error;
-        if (error || stamp.kind != EKV_KIND_MANIFEST || stamp.sequence >= limit)
-            continue;
-        if (found == EKV_OK && stamp.sequence < newest->sequence)
-            continue;
-        *sector = i;
-        *newest = stamp;
-        found = EKV_OK;
-    }
-    return found;
-}
-
-static int find_sequence(const struct ekv_manifest *manifest, uint32_t sequence, uint32_t *sector)
-{
-    struct ekv_stamp_b stamp;
-    int error = find_newest(manifest, (uint64_t)sequence + 1, sector, &stamp);
-    return error ? error : stamp.sequence == sequence ? EKV_OK : EKV_NOT_FOUND;
-}
 
 static bool is_guarded(const struct ekv_manifest *manifest, uint32_t sequence)
 {
@@ -178,53 +155,27 @@ static int put_store(struct ekv_manifest *manifest, const struct ekv_catalog *ca
 {
     uint8_t *item;
     int error = item_begin(manifest, type, 1 + EKV_ITEM_STORE_SIZE, &item);
-    if (error)
-        return error;
-    item[0] = EKV_ITEM_STORE;
-    uint32_t seconds = catalog->retain_seconds;
-    ekv_store(item + 1,
-              seconds ? ~(uint32_t)EKV_RETAIN_SECONDS_MAX | seconds : catalog->retain_count, 4);
-    memcpy(item + 5, catalog->label, 31);
-    return EKV_OK;
+    if (!error)
+        ekv_catalog_store_encode(catalog, item);
+    return error;
 }
 
 static int put_state(struct ekv_manifest *manifest, const struct ekv_catalog *catalog, uint8_t type)
 {
     uint8_t *item;
     int error = item_begin(manifest, type, 1 + EKV_ITEM_STATE_SIZE, &item);
-    if (error)
-        return error;
-    item[0] = EKV_ITEM_STATE;
-    ekv_store(item + 1, catalog->next_run_id, 4);
-    ekv_store(item + 5, catalog->replay_sector, 3);
-    ekv_store(item + 8, catalog->replay_sequence, 4);
-    ekv_store(item + 12, catalog->replay_offset, 3);
-    ekv_store(item + 15, catalog->counted, 6);
-    ekv_store(item + 21, catalog->keys, 4);
-    ekv_store(item + 25, catalog->live_size, 5);
-    ekv_store(item + 30, ekv_sectors_virgin_save(manifest->sectors), 3);
-    ekv_store(item + 33, manifest->sectors->erase_count_max, 4);
-    ekv_store(item + 37, catalog->keys_aside, 4);
-    ekv_store(item + 41, catalog->flushed, 6);
-    return EKV_OK;
+    if (!error)
+        ekv_catalog_state_encode(catalog, manifest->sectors, item);
+    return error;
 }
 
 static int put_run(struct ekv_manifest *manifest, const struct ekv_run *run, uint8_t type)
 {
     uint8_t *item;
     int error = item_begin(manifest, type, 1 + EKV_ITEM_RUN_SIZE, &item);
-    if (error)
-        return error;
-    item[0] = EKV_ITEM_RUN;
-    ekv_store(item + 1, run->id, 4);
-    ekv_store(item + 5, run->root, 4);
-    ekv_store(item + 9, run->entry_count, 4);
-    ekv_store(item + 13, run->sequence, 4);
-    ekv_store(item + 17, run->filter, 4);
-    ekv_store(item + 21, run->filter_blocks, 2);
-    item[23] = run->level;
-    item[24] = run->height;
-    return EKV_OK;
+    if (!error)
+        ekv_catalog_run_encode(run, item);
+    return error;
 }
 
 static int put_runs(struct ekv_manifest *manifest, const struct ekv_catalog *catalog,
@@ -239,13 +190,9 @@ static int put_runs(struct ekv_manifest *manifest, const struct ekv_catalog *cat
             return error;
     }
     int error = item_begin(manifest, type, 2 + 4 * catalog->run_count, &item);
-    if (error)
-        return error;
-    item[0] = EKV_ITEM_ORDER;
-    item[1] = (uint8_t)catalog->run_count;
-    for (uint32_t i = 0; i < catalog->run_count; i++)
-        ekv_store(item + 2 + 4 * i, catalog->runs[i].id, 4);
-    return EKV_OK;
+    if (!error)
+        ekv_catalog_order_encode(catalog, item);
+    return error;
 }
 
 /* Which item a sector belongs into; 0: none. */
@@ -324,17 +271,28 @@ static void clean_all(struct ekv_manifest *manifest)
         ekv_sector_clean(manifest->sectors, i);
 }
 
-/* Writes a checkpoint and the frame that proves it. */
-static int write_checkpoint(struct ekv_manifest *manifest, const struct ekv_catalog *catalog)
+static int put_checkpoint(struct ekv_manifest *manifest, const struct ekv_catalog *catalog)
 {
-    int error = put_all(manifest, catalog, 0, EKV_FRAME_CHECKPOINT);
-    if (!error)
-        error = frame_begin(manifest);
-    if (!error)
-        error = frame_end(manifest, EKV_FRAME_EDIT | EKV_FRAME_FINAL);
-    if (!error)
-        clean_all(manifest);
-    return error;
+    return put_all(manifest, catalog, 0, EKV_FRAME_CHECKPOINT);
+}
+
+static int put_proof(struct ekv_manifest *manifest)
+{
+    int error = frame_begin(manifest);
+    return error ? error : frame_end(manifest, EKV_FRAME_EDIT | EKV_FRAME_FINAL);
+}
+
+/* A frame that proves the checkpoint before it, and one that proves the first, if the sector has
+ * room for it: then the chain before is not needed any more. */
+static int put_proofs(struct ekv_manifest *manifest)
+{
+    int error = put_proof(manifest);
+    uint32_t next = manifest->offset;
+    if (ekv_page_room(next) < FRAME_MIN)
+        next = ekv_align(next, EKV_PAGE_SIZE);
+    if (error || next >= format_of(manifest)->geometry.sector_size)
+        return error;
+    return put_proof(manifest);
 }
 
 /* A sector of the ring in which a program failed is passed over until the next mount, which tries
@@ -345,20 +303,35 @@ static void retire_distrusted(struct ekv_manifest *manifest)
         ekv_sector_set(manifest->sectors, manifest->sector, EKV_SECTOR_RETIRED);
 }
 
-int ekv_manifest_checkpoint(struct ekv_manifest *manifest, struct ekv_catalog *catalog,
-                            bool suspect)
+/* The frames of a chain: from the begin of the sector with number `base` up to a place. */
+struct frames {
+    uint32_t base;
+    struct ekv_ring_place end;
+};
+
+static int chain_copy(struct ekv_manifest *manifest, const struct frames *frames);
+
+/* Writes the catalog as a checkpoint into a chain of its own, or the copy of `frames` if that is
+ * not NULL. The chain until now is guarded until the new one is proven. */
+static int chain_new(struct ekv_manifest *manifest, const struct ekv_catalog *catalog,
+                     const struct frames *frames, bool suspect)
 {
-    uint32_t old[2] = {manifest->base, manifest->sequence + 1};
+    uint32_t old[2] = {manifest->base, manifest->sequence + 1}, sector;
     uint32_t *guard = manifest->guarded[0][0] == manifest->guarded[0][1] ? manifest->guarded[0]
                                                                          : manifest->guarded[1];
+    struct ekv_stamp_b newest = {.sequence = 0};
     memcpy(guard, old, sizeof old);
     int error = ekv_flash_sync(&manifest->sectors->flash, true);
-    uint32_t sequence = old[1];
-    for (bool again = !error; again;) {
+    if (!error)
+        error = ekv_ring_newest(manifest->sectors, UINT64_MAX, &sector, &newest);
+    uint32_t sequence = ekv_max(old[1], newest.sequence + 1);
+    for (bool again = error >= 0; again;) {
         again = false;
         error = extend(manifest, sequence, EKV_NO_SECTOR, suspect);
         if (!error) {
-            error = write_checkpoint(manifest, catalog);
+            error = frames ? chain_copy(manifest, frames) : put_checkpoint(manifest, catalog);
+            if (!error)
+                error = put_proofs(manifest);
             again = error == EKV_IO && !ekv_sectors_failing(manifest->sectors);
         }
         if (again) { /* a sector of the ring is bad, or was for once: a chain without it */
@@ -373,6 +346,15 @@ int ekv_manifest_checkpoint(struct ekv_manifest *manifest, struct ekv_catalog *c
     }
     memset(manifest->guarded, 0, sizeof manifest->guarded);
     return EKV_OK;
+}
+
+static int checkpoint(struct ekv_manifest *manifest, const struct ekv_catalog *catalog,
+                      bool suspect)
+{
+    int error = chain_new(manifest, catalog, NULL, suspect);
+    if (!error)
+        clean_all(manifest);
+    return error;
 }
 
 /* An upper bound of the bytes an edit takes, whole frames counted. */
@@ -395,14 +377,15 @@ int ekv_manifest_commit(struct ekv_manifest *manifest, struct ekv_catalog *catal
                     (size - ekv_min(size, manifest->offset));
     if (manifest->failed)
         return EKV_READ_ONLY;
-    if (edit_size(manifest, catalog) > room)
-        return ekv_manifest_checkpoint(manifest, catalog, false);
+    /* A page more: should a recovery copy the chain, it needs to prove that. */
+    if (edit_size(manifest, catalog) + EKV_PAGE_SIZE > room)
+        return checkpoint(manifest, catalog, false);
     int error = ekv_flash_sync(&manifest->sectors->flash, true);
     if (!error) {
         error = put_all(manifest, catalog, added, EKV_FRAME_EDIT);
         if (error) { /* it may be there or not: a chain of its own decides */
             retire_distrusted(manifest);
-            return ekv_manifest_checkpoint(manifest, catalog, true);
+            return checkpoint(manifest, catalog, true);
         }
     }
     if (error) {
@@ -418,111 +401,10 @@ int ekv_manifest_create(struct ekv_manifest *manifest, struct ekv_catalog *catal
     manifest->sector = format_of(manifest)->ring_count - 1;
     manifest->sequence = 0;
     manifest->base = 1;
-    return ekv_manifest_checkpoint(manifest, catalog, false);
+    return checkpoint(manifest, catalog, false);
 }
 
 /* --- Reading --------------------------------------------------------------------------------- */
-
-struct reader {
-    uint32_t sector;
-    uint32_t sequence;
-    uint32_t offset;
-};
-
-/* Reads the frame at the reader's place into the scratch page and moves behind it.
- * EKV_NOT_FOUND: no whole frame here. */
-static int frame_read(const struct ekv_manifest *manifest, struct reader *reader, uint8_t *type,
-                      uint32_t *size)
-{
-    const struct ekv_format *format = format_of(manifest);
-    uint8_t *frame = manifest->sectors->scratch;
-    uint32_t room = ekv_page_room(reader->offset);
-    if (room < EKV_FRAME_HEAD_SIZE || reader->offset >= format->geometry.sector_size)
-        return EKV_NOT_FOUND;
-    int error = ekv_flash_read(&manifest->sectors->flash,
-                               ekv_address(format, reader->sector, reader->offset), frame, room);
-    if (error)
-        return error;
-    *type = frame[4];
-    *size = (uint32_t)ekv_load(frame + 5, 2);
-    if (*size > room - EKV_FRAME_HEAD_SIZE)
-        return EKV_NOT_FOUND;
-    uint32_t seed = ekv_format_seed(format, EKV_KIND_MANIFEST, reader->sequence, reader->offset);
-    uint32_t crc = ekv_crc32c(seed, frame + 4, *size + EKV_FRAME_HEAD_SIZE - 4);
-    if (ekv_load32(frame) != crc)
-        return EKV_NOT_FOUND;
-    reader->offset += ekv_align(*size + EKV_FRAME_HEAD_SIZE, format->geometry.write_unit);
-    return EKV_OK;
-}
-
-/* Where no frame is: looks for one behind it in the chain, up to sequence number `last`. One frame
- * at most was in flight when power was lost, and it was the last: a whole one behind it means
- * damage. */
-static int frame_behind(const struct ekv_manifest *manifest, struct reader reader, uint32_t last)
-{
-    const struct ekv_format *format = format_of(manifest);
-    uint8_t type;
-    uint32_t size;
-    for (;;) {
-        reader.offset += format->geometry.write_unit;
-        if (reader.offset >= format->geometry.sector_size) {
-            if (reader.sequence >= last)
-                return EKV_NOT_FOUND;
-            int error = find_sequence(manifest, ++reader.sequence, &reader.sector);
-            if (error)
-                return error == EKV_NOT_FOUND ? EKV_CORRUPT : error;
-            reader.offset = format->body_offset;
-        }
-        int error = frame_read(manifest, &reader, &type, &size);
-        if (error != EKV_NOT_FOUND)
-            return error;
-    }
-}
-
-/* True if the rest of the page that frame_read just read at the reader's place is blank. */
-static bool rest_is_blank(const struct ekv_manifest *manifest, const struct reader *reader)
-{
-    uint32_t room = ekv_page_room(reader->offset);
-    if (room < EKV_FRAME_HEAD_SIZE)
-        return true; /* no frame begins there */
-    for (uint32_t i = 0; i < room; i++)
-        if (manifest->sectors->scratch[i] != 0xff)
-            return false;
-    return true;
-}
-
-/* The next frame: here, or behind the blank rest of the page at the next one, or of the sector in
- * the chain's next sector up to `last`. EKV_NOT_FOUND: the chain ends here. */
-static int frame_next(const struct ekv_manifest *manifest, struct reader *reader, uint32_t last,
-                      uint8_t *type, uint32_t *size)
-{
-    const struct ekv_format *format = format_of(manifest);
-    for (;;) {
-        for (uint32_t i = 0; i < 2; i++) {
-            struct reader at = *reader;
-            at.offset += i == 1 ? ekv_page_room(at.offset) : 0;
-            if (at.offset >= format->geometry.sector_size)
-                break;
-            struct reader behind = at;
-            int error = frame_read(manifest, &behind, type, size);
-            if (error == EKV_OK)
-                *reader = behind;
-            if (error != EKV_NOT_FOUND)
-                return error;
-            if (!rest_is_blank(manifest, &at)) {
-                error = frame_behind(manifest, at, last);
-                return error == EKV_OK ? EKV_CORRUPT : error;
-            }
-        }
-        if (reader->sequence >= last)
-            return EKV_NOT_FOUND;
-        int error = find_sequence(manifest, reader->sequence + 1, &reader->sector);
-        if (error)
-            return error;
-        reader->sequence++;
-        reader->offset = format->body_offset;
-    }
-}
 
 /* Applies the items of the frame in the scratch page. */
 static int frame_apply(const struct ekv_manifest *manifest, struct ekv_catalog *catalog,
@@ -532,7 +414,7 @@ static int frame_apply(const struct ekv_manifest *manifest, struct ekv_catalog *
                              manifest->sectors->scratch + EKV_FRAME_HEAD_SIZE, size);
 }
 
-static bool same_place(const struct reader *a, const struct reader *b)
+static bool same_place(const struct ekv_ring_place *a, const struct ekv_ring_place *b)
 {
     return a->sequence == b->sequence && a->offset == b->offset;
 }
@@ -541,15 +423,15 @@ static bool same_place(const struct reader *a, const struct reader *b)
  * lies in the scratch page and is not read again: it may be unstable. Those before are proven by
  * it. */
 static int group_apply(const struct ekv_manifest *manifest, struct ekv_catalog *catalog,
-                       struct reader begin, const struct reader *last, uint32_t last_size,
-                       uint32_t chain_end)
+                       struct ekv_ring_place begin, const struct ekv_ring_place *last,
+                       uint32_t last_size, uint32_t chain_end)
 {
     uint8_t *scratch = manifest->sectors->scratch;
     memcpy(manifest->copy, scratch, EKV_PAGE_SIZE);
     while (!same_place(&begin, last)) {
         uint8_t type;
         uint32_t size;
-        int error = frame_next(manifest, &begin, chain_end, &type, &size);
+        int error = ekv_ring_next(manifest->sectors, &begin, chain_end, &type, &size);
         if (!error)
             error = frame_apply(manifest, catalog, size);
         if (error)
@@ -573,31 +455,36 @@ static uint32_t base_of(const struct ekv_stamp_b *stamp)
     return stamp->sequence - ekv_min(stamp->next, stamp->sequence);
 }
 
-/* Reads the chain that begins at `base`. With `catalog` NULL only sees whether it is whole and
- * proven. The reader ends behind the last whole group. */
+/* What the frames of a chain were found to be. */
+struct chain {
+    struct ekv_ring_place end;   /* behind the last whole group */
+    struct ekv_ring_place write; /* where the next frame goes: behind proofs, too */
+    uint32_t behind;             /* frames behind the checkpoint; one at least proves it */
+};
+
+/* Reads the chain that begins at `base`. With `catalog` NULL only sees whether it counts.
+ * EKV_NOT_FOUND: it does not. */
 static int chain_read(struct ekv_manifest *manifest, struct ekv_catalog *catalog, uint32_t base,
-                      uint32_t last, struct reader *reader, bool *proven)
+                      uint32_t last, struct chain *chain)
 {
-    struct reader group;
+    struct ekv_ring_place ahead = {.sequence = base, .offset = format_of(manifest)->body_offset},
+                          group;
     bool begun = false;
-    *proven = false;
-    reader->sequence = base;
-    reader->offset = format_of(manifest)->body_offset;
-    int error = find_sequence(manifest, base, &reader->sector);
+    chain->behind = 0;
+    int error = ekv_ring_find(manifest->sectors, base, &ahead.sector);
     if (error)
         return error;
-    group = *reader;
-    struct reader ahead = *reader;
+    group = ahead;
     for (;;) {
         uint8_t type;
         uint32_t size;
-        struct reader before = ahead;
-        error = frame_next(manifest, &ahead, last, &type, &size);
+        struct ekv_ring_place before = ahead;
+        error = ekv_ring_next(manifest->sectors, &ahead, last, &type, &size);
         if (error)
             break;
         if ((type & ~EKV_FRAME_FINAL) != (begun ? EKV_FRAME_EDIT : EKV_FRAME_CHECKPOINT))
             break;
-        *proven = begun;
+        chain->behind += begun;
         if (!(type & EKV_FRAME_FINAL))
             continue;
         if (catalog) {
@@ -606,29 +493,30 @@ static int chain_read(struct ekv_manifest *manifest, struct ekv_catalog *catalog
                 return error;
         }
         begun = true;
-        group = *reader = ahead;
+        if (size > 0 || !same_place(&group, &before)) /* more than a proof */
+            chain->end = ahead;
+        group = chain->write = ahead;
     }
     if (error < 0)
         return error;
-    return begun ? EKV_OK : EKV_NOT_FOUND;
+    return chain->behind > 0 ? EKV_OK : EKV_NOT_FOUND;
 }
 
-/* If the loaded chain is not proven, guards the newest older one that is. */
-static int guard_proven(struct ekv_manifest *manifest)
+/* Guards the newest chain older than the loaded one that counts. */
+static int guard_older(struct ekv_manifest *manifest)
 {
     uint64_t limit = manifest->base;
     for (uint32_t i = 0; i < format_of(manifest)->ring_count; i++) {
         struct ekv_stamp_b stamp;
-        struct reader reader;
+        struct chain chain;
         uint32_t sector;
-        bool proven;
-        int error = find_newest(manifest, limit, &sector, &stamp);
+        int error = ekv_ring_newest(manifest->sectors, limit, &sector, &stamp);
         if (error)
             return error == EKV_NOT_FOUND ? EKV_OK : error;
-        error = chain_read(manifest, NULL, base_of(&stamp), stamp.sequence, &reader, &proven);
+        error = chain_read(manifest, NULL, base_of(&stamp), stamp.sequence, &chain);
         if (error < 0 && error != EKV_CORRUPT)
             return error;
-        if (error == EKV_OK && proven) {
+        if (error == EKV_OK) {
             manifest->guarded[0][0] = base_of(&stamp);
             manifest->guarded[0][1] = stamp.sequence + 1;
             return EKV_OK;
@@ -642,28 +530,78 @@ int ekv_manifest_load(struct ekv_manifest *manifest, struct ekv_catalog *catalog
 {
     uint64_t limit = UINT64_MAX;
     memset(manifest->guarded, 0, sizeof manifest->guarded);
+    manifest->settled = false;
     for (uint32_t i = 0; i < format_of(manifest)->ring_count; i++) {
         struct ekv_stamp_b stamp;
-        struct reader reader;
-        bool proven;
-        int error = find_newest(manifest, limit, &manifest->sector, &stamp);
+        struct chain chain;
+        int error = ekv_ring_newest(manifest->sectors, limit, &manifest->sector, &stamp);
         if (error)
             return error == EKV_NOT_FOUND ? EKV_NO_STORE : error;
         catalog_reset(manifest, catalog);
-        error = chain_read(manifest, catalog, base_of(&stamp), stamp.sequence, &reader, &proven);
+        error = chain_read(manifest, catalog, base_of(&stamp), stamp.sequence, &chain);
         if (error < 0)
             return error;
         if (error == EKV_OK) {
-            manifest->sector = reader.sector;
+            manifest->sector = chain.write.sector;
             manifest->sequence = stamp.sequence;
             manifest->base = base_of(&stamp);
-            manifest->offset = reader.offset;
-            if (reader.sequence != stamp.sequence)
+            manifest->offset = chain.write.offset;
+            if (chain.write.sequence != stamp.sequence)
                 manifest->offset = format_of(manifest)->geometry.sector_size;
+            manifest->end[0] = chain.end.sequence;
+            manifest->end[1] = chain.end.offset;
             clean_all(manifest);
-            return proven ? EKV_OK : guard_proven(manifest);
+            return chain.behind > 1 ? EKV_OK : guard_older(manifest);
         }
         limit = base_of(&stamp);
     }
     return EKV_NO_STORE;
+}
+
+/* --- After a power cut ----------------------------------------------------------------------- */
+
+/* Writes the frames into the chain that has just begun: at the same places, as one group. */
+static int chain_copy(struct ekv_manifest *manifest, const struct frames *frames)
+{
+    const struct ekv_ring_place *end = &frames->end;
+    const struct ekv_format *format = format_of(manifest);
+    struct ekv_ring_place from = {.sequence = frames->base, .offset = format->body_offset};
+    int error = ekv_ring_find(manifest->sectors, frames->base, &from.sector);
+    while (!error && !same_place(&from, end)) {
+        uint8_t type;
+        uint32_t size;
+        bool extended = false;
+        error = ekv_ring_next(manifest->sectors, &from, end->sequence, &type, &size);
+        struct ekv_ring_place begin = from;
+        begin.offset -= ekv_align(size + EKV_FRAME_HEAD_SIZE, format->geometry.write_unit);
+        manifest->offset = begin.offset;
+        while (!error && manifest->sequence - manifest->base < from.sequence - frames->base) {
+            error = extend(manifest, manifest->sequence + 1, manifest->base, false);
+            extended = true;
+        }
+        if (!error && extended) { /* stamps use the page that held the frame */
+            manifest->offset = begin.offset;
+            error = ekv_ring_frame(manifest->sectors, &begin, &type, &size);
+        }
+        if (error)
+            break;
+        manifest->frame_size = size + EKV_FRAME_HEAD_SIZE;
+        error = frame_end(manifest,
+                          EKV_FRAME_CHECKPOINT | (same_place(&from, end) ? EKV_FRAME_FINAL : 0));
+    }
+    return error == EKV_NOT_FOUND ? EKV_CORRUPT : error;
+}
+
+int ekv_manifest_settle(struct ekv_manifest *manifest, struct ekv_catalog *catalog, bool replayed)
+{
+    struct frames frames = {manifest->base,
+                            {.sequence = manifest->end[0], .offset = manifest->end[1]}};
+    if (manifest->failed)
+        return EKV_READ_ONLY;
+    if (manifest->settled)
+        return EKV_OK;
+    int error =
+        replayed ? chain_new(manifest, NULL, &frames, true) : checkpoint(manifest, catalog, true);
+    manifest->settled = error == EKV_OK;
+    return error;
 }

@@ -18,8 +18,10 @@ struct ekv_manifest {
     uint32_t frame_size; /* of the frame in sectors->scratch, 0: none begun */
     uint32_t frame_limit;
     uint32_t guarded[2][2]; /* sequence ranges of chains that must not be overwritten yet */
+    uint32_t end[2];        /* sequence and offset behind the last group that load read */
     uint8_t *copy;          /* a page: to hold a frame while others are read */
     bool resting;           /* emptied sectors are not free at the next mount but rest */
+    bool settled;           /* by ekv_manifest_settle */
     bool failed;
 };
 
@@ -35,10 +37,13 @@ EKV_MUST_CHECK int ekv_manifest_load(struct ekv_manifest *manifest, struct ekv_c
 EKV_MUST_CHECK int ekv_manifest_commit(struct ekv_manifest *manifest, struct ekv_catalog *catalog,
                                        uint32_t added);
 
-/* Writes a checkpoint into a chain of its own. With `suspect`, what the current chain holds may be
- * unstable, so the newest proven chain is left untouched too. */
-EKV_MUST_CHECK int ekv_manifest_checkpoint(struct ekv_manifest *manifest,
-                                           struct ekv_catalog *catalog, bool suspect);
+/* After a power cut, before anything else is erased: makes what load read certain, in a chain of
+ * its own, so that nothing that it did not see in the old one counts later. `replayed`: the catalog
+ * and the sector table have changed since, by records that the log holds; then the old chain is
+ * copied. Errors: as ekv_manifest_commit. Flash: an erase and some programs for each sector of the
+ * chain. Power cut: nothing changed. */
+EKV_MUST_CHECK int ekv_manifest_settle(struct ekv_manifest *manifest, struct ekv_catalog *catalog,
+                                       bool replayed);
 
 /* Starts the very first chain: format. */
 EKV_MUST_CHECK int ekv_manifest_create(struct ekv_manifest *manifest, struct ekv_catalog *catalog);

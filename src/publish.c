@@ -95,11 +95,7 @@ int ekv_publish(struct ekv *db, uint32_t added)
     if (error)
         return error;
     db->catalog.counted = ekv_log_position(&db->log);
-    if (db->checkpoint)
-        error = ekv_manifest_checkpoint(&db->manifest, &db->catalog, true);
-    else
-        error = ekv_manifest_commit(&db->manifest, &db->catalog, added);
-    db->checkpoint = false;
+    error = ekv_manifest_commit(&db->manifest, &db->catalog, added);
     if (error) {
         db->failed = true;
         return error;

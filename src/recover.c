@@ -1,10 +1,13 @@
 /* Recovers from a power cut, at the first write after it.
  *
- * A power cut leaves one program in flight. Only records that touch the last page written can be
- * part of it; everything before is proven by the programs that followed. Mount read that page once;
- * recovery copies its live records, from that reading, to a new log sector and writes a checkpoint
- * that begins replay there, so that nothing refers to the page any more. The manifest's own last
- * frames may be unstable for the same reason: the checkpoint goes into a new chain.
+ * A power cut leaves one program in flight, in the manifest or in the log. First the manifest: what
+ * mount read of it goes into a new chain, before any sector that is free by it is erased. A frame
+ * that mount did not see, because it read badly, might name such a sector, and be read well later.
+ *
+ * Then the log. Only records that touch the last page written can have been in flight; everything
+ * before is proven by the programs that followed. Mount read that page once; recovery copies its
+ * live records, from that reading, to a new log sector and publishes that replay begins there, so
+ * that nothing refers to the page any more.
  *
  * After a clean close the log goes on behind the close record with an open record. If power is lost
  * while that is programmed and nothing of it shows, the next session programs the same bytes at the
@@ -12,7 +15,7 @@
  *
  * A log whose head could not be programmed is left in the same way: its last page is read from the
  * buffer, so that what was not programmed yet (copies that gc made, records of open transactions)
- * is not lost. The checkpoint makes certain that the operation that failed is not there.
+ * is not lost. The edit makes certain that the operation that failed is not there.
  */
 #include "recover.h"
 
@@ -30,16 +33,14 @@ static int move_suspects(struct ekv *db, uint32_t sector, uint32_t sequence, uin
         return EKV_OK;
     uint32_t page = db->log.copy_address - head;
     for (uint32_t offset = format->body_offset; offset < end;) {
-        int error = ekv_record_read(&db->log, head + offset, &found.record);
+        int error = ekv_record_find(&db->log, head + offset, sequence, &found.record);
         if (error)
-            return error == EKV_NOT_FOUND ? EKV_OK : error;
-        offset += found.record.layout.size;
+            return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
+        offset = ekv_offset_of(format, found.record.address) + found.record.layout.size;
         if (offset <= page ||
             (sequence == db->catalog.replay_sequence && offset <= db->catalog.replay_offset))
             continue; /* proven by the program that followed, or by the flush */
-        error = ekv_record_verify(&db->log, &found.record, sequence);
-        if (!error)
-            error = ekv_gc_record(db, &found);
+        error = ekv_gc_record(db, &found);
         if (error)
             return error;
     }
@@ -69,7 +70,6 @@ static int move_away(struct ekv *db, uint32_t old_sector, uint32_t old_sequence,
     int error = move_suspects(db, old_sector, old_sequence, old_end);
     if (error)
         return error;
-    db->checkpoint = true;
     db->log.copy = NULL;
     if (ekv_sectors_available(&db->sectors) > 0 &&
         db->catalog.run_count + 1 < db->catalog.run_capacity) {
@@ -85,16 +85,6 @@ static int move_away(struct ekv *db, uint32_t old_sector, uint32_t old_sequence,
     db->catalog.replay_offset = ekv_format_of(db)->body_offset;
     db->catalog.flushed = 0; /* nothing is in a run that was not before */
     return ekv_publish(db, 0);
-}
-
-/* If no record follows it in the log, the manifest's last frame may be unstable: a later mount may
- * read the state before it, whose sectors are free by this one. So this one is made certain before
- * anything is erased. */
-static int settle_manifest(struct ekv *db)
-{
-    if (ekv_log_position(&db->log) > db->catalog.counted)
-        return EKV_OK;
-    return ekv_manifest_checkpoint(&db->manifest, &db->catalog, true);
 }
 
 /* Keeps the page that the log of this session ends in, with what is still in the buffer. */
@@ -118,12 +108,22 @@ static int recover(struct ekv *db)
 {
     uint32_t sector = db->log.sector, sequence = db->log.sequence, end = db->log.offset;
     uint32_t next = db->log.next;
+    /* Records behind what the manifest counts prove its last frame. Without any, nothing was
+     * counted since. */
+    bool replayed = ekv_log_position(&db->log) > db->catalog.counted;
+    int error = EKV_OK;
+    if (!db->log.failed) /* else the manifest is this session's, and certain */
+        error = ekv_manifest_settle(&db->manifest, &db->catalog, replayed);
+    if (error)
+        return error;
     if (next < ekv_format_of(db)->geometry.sector_count &&
         ekv_sector_state(&db->sectors, next) == EKV_SECTOR_LOG)
         ekv_sector_set(&db->sectors, next, EKV_SECTOR_FREE);
-    int error = settle_manifest(db);
-    if (!error)
-        error = ekv_log_start(&db->log, sequence + 2);
+    /* Its stamp may have been in flight: then it must not stay, as nobody may be able to read it.
+     */
+    if (end == ekv_format_of(db)->body_offset && sequence != db->catalog.replay_sequence)
+        ekv_sector_set(&db->sectors, sector, EKV_SECTOR_FREE);
+    error = ekv_log_start(&db->log, sequence + 2);
     if (error)
         return error;
     error = move_away(db, sector, sequence, end);

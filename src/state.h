@@ -72,8 +72,7 @@ struct ekv {
     bool unclean; /* the last session was not closed: recover before the first write */
     bool closed;  /* closed cleanly, not opened again yet: write an open record first */
     bool recovered;
-    bool checkpoint; /* the next commit of the manifest must be a checkpoint */
-    uint64_t tail;   /* unclean: log position where the last session's records end */
+    uint64_t tail; /* unclean: log position where the last session's records end */
     uint8_t page[EKV_PAGE_SIZE];
 };
 

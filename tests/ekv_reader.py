@@ -155,18 +155,19 @@ class Store:
         limit = 1 << 32
         while True:
             last = max((n for n in sectors if n < limit), default=None)
-            require(last is not None, "no whole checkpoint in the manifest")
+            require(last is not None, "no chain that counts in the manifest")
             base = last - self.stamp_b(sectors[last]).next
             self.runs, self.live, self.retired, self.state = [], {}, set(), None
-            group, whole = b"", False
+            group, whole, proven = b"", False, False
             for _, _, (kind, payload, _) in self._frames(sectors, base, last):
                 if kind & 0x7F != (2 if whole else 1):
                     break
+                proven = whole
                 group += payload
                 if kind & 0x80:
                     self._apply(group)
                     group, whole = b"", True
-            if whole:
+            if proven:
                 return
             limit = min(base, last)
 

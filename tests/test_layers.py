@@ -19,7 +19,7 @@ LAYERS = [
     ("L1", ["flash"]),
     ("L2", ["format"]),
     ("L3 sectors", ["sector"]),
-    ("L3 log", ["log"]),
+    ("L3 log", ["log", "ring"]),
     ("L4 tables", ["memtable", "run"]),
     ("L4 catalog", ["catalog"]),
     ("L4 stored", ["build", "manifest"]),

@@ -1,0 +1,126 @@
+/* Reads the ring of the manifest: which sectors belong to which chain, and the frames of a chain.
+ *
+ * A power cut leaves at most the last frame of the newest chain torn; that, and the blank rest of a
+ * page, is passed over in silence. A whole frame behind a torn one is damage.
+ */
+#include "ring.h"
+
+#include "crc32c.h"
+
+int ekv_ring_newest(const struct ekv_sectors *sectors, uint64_t limit, uint32_t *sector,
+                    struct ekv_stamp_b *newest)
+{
+    int found = EKV_NOT_FOUND;
+    for (uint32_t i = 0; i < sectors->format.ring_count; i++) {
+        struct ekv_stamp_b stamp;
+        int error = ekv_sector_stamp_read(sectors, i, &stamp);
+        if (error < 0)
+            return error;
+        if (error || stamp.kind != EKV_KIND_MANIFEST || stamp.sequence >= limit)
+            continue;
+        if (found == EKV_OK && stamp.sequence < newest->sequence)
+            continue;
+        *sector = i;
+        *newest = stamp;
+        found = EKV_OK;
+    }
+    return found;
+}
+
+int ekv_ring_find(const struct ekv_sectors *sectors, uint32_t sequence, uint32_t *sector)
+{
+    struct ekv_stamp_b stamp;
+    int error = ekv_ring_newest(sectors, (uint64_t)sequence + 1, sector, &stamp);
+    return error ? error : stamp.sequence == sequence ? EKV_OK : EKV_NOT_FOUND;
+}
+
+int ekv_ring_frame(struct ekv_sectors *sectors, struct ekv_ring_place *place, uint8_t *type,
+                   uint32_t *size)
+{
+    const struct ekv_format *format = &sectors->format;
+    uint8_t *frame = sectors->scratch;
+    uint32_t room = ekv_page_room(place->offset);
+    if (room < EKV_FRAME_HEAD_SIZE || place->offset >= format->geometry.sector_size)
+        return EKV_NOT_FOUND;
+    int error = ekv_flash_read(&sectors->flash, ekv_address(format, place->sector, place->offset),
+                               frame, room);
+    if (error)
+        return error;
+    *type = frame[4];
+    *size = (uint32_t)ekv_load(frame + 5, 2);
+    if (*size > room - EKV_FRAME_HEAD_SIZE)
+        return EKV_NOT_FOUND;
+    uint32_t seed = ekv_format_seed(format, EKV_KIND_MANIFEST, place->sequence, place->offset);
+    uint32_t crc = ekv_crc32c(seed, frame + 4, *size + EKV_FRAME_HEAD_SIZE - 4);
+    if (ekv_load32(frame) != crc)
+        return EKV_NOT_FOUND;
+    place->offset += ekv_align(*size + EKV_FRAME_HEAD_SIZE, format->geometry.write_unit);
+    return EKV_OK;
+}
+
+/* Where no frame is: looks for one behind it in the chain, up to sequence number `last`. One frame
+ * at most was in flight when power was lost, and it was the last: a whole one behind it means
+ * damage. */
+static int frame_behind(struct ekv_sectors *sectors, struct ekv_ring_place place, uint32_t last)
+{
+    const struct ekv_format *format = &sectors->format;
+    uint8_t type;
+    uint32_t size;
+    for (;;) {
+        place.offset += format->geometry.write_unit;
+        if (place.offset >= format->geometry.sector_size) {
+            if (place.sequence >= last)
+                return EKV_NOT_FOUND;
+            int error = ekv_ring_find(sectors, ++place.sequence, &place.sector);
+            if (error)
+                return error == EKV_NOT_FOUND ? EKV_CORRUPT : error;
+            place.offset = format->body_offset;
+        }
+        int error = ekv_ring_frame(sectors, &place, &type, &size);
+        if (error != EKV_NOT_FOUND)
+            return error;
+    }
+}
+
+/* True if the rest of the page that ekv_ring_frame just read at the place is blank. */
+static bool rest_is_blank(const struct ekv_sectors *sectors, const struct ekv_ring_place *place)
+{
+    uint32_t room = ekv_page_room(place->offset);
+    if (room < EKV_FRAME_HEAD_SIZE)
+        return true; /* no frame begins there */
+    for (uint32_t i = 0; i < room; i++)
+        if (sectors->scratch[i] != 0xff)
+            return false;
+    return true;
+}
+
+int ekv_ring_next(struct ekv_sectors *sectors, struct ekv_ring_place *place, uint32_t last,
+                  uint8_t *type, uint32_t *size)
+{
+    const struct ekv_format *format = &sectors->format;
+    for (;;) {
+        for (uint32_t i = 0; i < 2; i++) {
+            struct ekv_ring_place at = *place;
+            at.offset += i == 1 ? ekv_page_room(at.offset) : 0;
+            if (at.offset >= format->geometry.sector_size)
+                break;
+            struct ekv_ring_place behind = at;
+            int error = ekv_ring_frame(sectors, &behind, type, size);
+            if (error == EKV_OK)
+                *place = behind;
+            if (error != EKV_NOT_FOUND)
+                return error;
+            if (!rest_is_blank(sectors, &at)) {
+                error = frame_behind(sectors, at, last);
+                return error == EKV_OK ? EKV_CORRUPT : error;
+            }
+        }
+        if (place->sequence >= last)
+            return EKV_NOT_FOUND;
+        int error = ekv_ring_find(sectors, place->sequence + 1, &place->sector);
+        if (error)
+            return error;
+        place->sequence++;
+        place->offset = format->body_offset;
+    }
+}
