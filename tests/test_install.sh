@@ -24,8 +24,9 @@ expect()
 }
 for path in bin/ekv bin/ekvfs sbin/mount.ekvfs sbin/mkfs.ekv sbin/fsck.ekv \
     include/ekv/ekv.h include/ekv/flash.h include/ekv/error.h 'lib*/libekv.a' 'lib*/pkgconfig/ekv.pc' share/man/man1/ekv.1 \
-    share/man/man1/ekvfs.1 share/man/man5/ekv.5 share/ekv/ekv.magic share/ekv/ekv.ksy \
-    share/ekv/ekv.hexpat; do
+    share/man/man1/ekvfs.1 share/man/man5/ekv.5 \
+    share/ekv/ekv.magic share/ekv/ekv.ksy share/ekv/ekv.hexpat \
+    share/bash-completion/completions/{ekv,ekvfs,mkfs.ekv,fsck.ekv}; do
     expect "$path"
 done
 [ $failed = 0 ] || exit 1

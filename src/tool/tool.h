@@ -127,7 +127,7 @@ bool source_date_epoch(int64_t *seconds);
 extern const struct command command_log, command_history, command_map, command_sector, command_wear;
 extern const struct command command_format, command_info, command_stat, command_ls, command_get,
     command_put, command_rm, command_apply, command_dump, command_load, command_diff,
-    command_compact, command_check, command_bench_replay, command_bench_compare;
+    command_compact, command_shell, command_check, command_bench_replay, command_bench_compare;
 
 /* All of them, up to a NULL. */
 extern const struct command *const commands[];
