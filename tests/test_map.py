@@ -4,6 +4,7 @@
 Each test is a function whose name is the sentence that it holds.
 """
 
+import glob
 import json
 import os
 import pty
@@ -187,6 +188,28 @@ def parts_and_dumps_are_shown(directory):
     assert f"broken in sector {at // 4096}" in ekv(path, "map")
 
 
+def every_image_of_the_corpus_can_be_drawn(directory):
+    for path in sorted(glob.glob(os.path.join(SOURCE, "images", "*.bin"))):
+        done = subprocess.run([EKV, "-C", path, "map"], stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE)
+        if done.returncode == 2:
+            assert b"no sector of an ekv store" in done.stderr, f"{path}: {done.stderr}"
+            continue
+        assert done.returncode == 0, f"{path}: {done.returncode}: {done.stderr}"
+        count = len(cells(done.stdout.decode()))
+        squares = ElementTree.fromstring(ekv(path, "map", "--svg")).iter(SVG + "title")
+        assert len(list(squares)) == count, f"{path}: the SVG has another number of sectors"
+        html = ekv(path, "map", "--html")
+        begin = html.index('id="data">') + len('id="data">')
+        data = json.loads(html[begin:html.index("</script>", begin)])
+        assert len(data["sectors"]) == len(data["items"]) == count, path
+        for record in data["records"]:
+            row = dict(zip(data["record_columns"], record))
+            items = data["items"][row["address"] // data["sector_size"]]
+            assert row["address"] % data["sector_size"] in [item[0] for item in items], \
+                f"{path}: the record at {row['address']:#x} is not in its sector's list"
+
+
 def what_goes_wrong_is_said_in_one_line(directory):
     path = make(directory, "--size", "64K")
     empty = os.path.join(directory, "empty")
@@ -225,6 +248,7 @@ def main():
                  rows_have_the_width_that_is_asked_for, colour_is_for_terminals_or_on_request,
                  the_svg_has_a_titled_square_for_every_sector,
                  json_lines_say_what_the_picture_shows, parts_and_dumps_are_shown,
+                 every_image_of_the_corpus_can_be_drawn,
                  what_goes_wrong_is_said_in_one_line,
                  nothing_is_written_and_output_goes_where_it_should):
         with tempfile.TemporaryDirectory() as directory:
