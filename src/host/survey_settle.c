@@ -147,8 +147,8 @@ static void settle_roles(struct survey *survey)
         struct survey_finding *finding = &survey->findings[i];
         uint32_t sector = ekv_sector_of(format, finding->address);
         /* A run of a damaged manifest can lie outside of the flash. */
-        uint8_t role = sector < format->geometry.sector_count ? survey->sectors[sector].role
-                                                              : SURVEY_MISSING;
+        uint8_t role =
+            sector < format->geometry.sector_count ? survey->sectors[sector].role : SURVEY_MISSING;
         finding->note = role == SURVEY_STALE || role == SURVEY_FOREIGN || role == SURVEY_BLANK ||
                         role == SURVEY_READY || role == SURVEY_RETIRED;
     }
