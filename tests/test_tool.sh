@@ -421,6 +421,33 @@ mkfs_and_fsck_are_the_same_program()
     run 0 "$work/fsck.ekv" --help
 }
 
+fsck_and_mkfs_find_them_by_their_names()
+{
+    local option at
+    store
+    for option in -a -p -y -n -f -V -v -r '-C 0' -C0 '-a -f -C0'; do
+        # shellcheck disable=SC2086 # words are wanted
+        run 0 "$work/fsck.ekv" $option image
+        grep -q 'image: clean' out || complain "fsck.ekv $option prints '$(cat out)'"
+    done
+    refuses 16 'which image' "$work/fsck.ekv" -C 0
+    refuses 16 'takes no more than' "$work/fsck.ekv" image image
+    head -c 600000 /dev/urandom >random
+    run 0 "$ekv" -C image put blob @random
+    cp image damaged
+    at=$(python3 -c '
+print(open("image", "rb").read().index(open("random", "rb").read()[300000:300032]))')
+    printf '\0\0\0\0\0\0\0\0' | dd of=damaged bs=1 seek="$at" conv=notrunc status=none
+    command -v fsck >/dev/null && command -v mkfs >/dev/null || return 0
+    PATH=$work:$PATH run 0 fsck -t ekv "$PWD/image" -- -a
+    grep -q 'image: clean' out || complain "fsck prints '$(cat out)'"
+    PATH=$work:$PATH run 4 fsck -t ekv "$PWD/damaged"
+    PATH=$work:$PATH run 8 fsck -t ekv "$PWD/missing"
+    PATH=$work:$PATH run 0 mkfs -t ekv -L by-mkfs made 512K
+    run 0 "$ekv" -C made info
+    grep -q 'label by-mkfs' out || complain "mkfs lost the label: $(cat out)"
+}
+
 a_full_store_says_so_and_can_be_emptied()
 {
     local i

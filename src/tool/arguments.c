@@ -45,7 +45,9 @@ static bool take_global(struct tool *tool, int letter, int *result)
     *result = 1;
     switch (letter) {
     case 'C':
-        tool->image = optarg;
+        /* To fsck(8) -C is a file for its progress bar, a number. */
+        if (strcmp(tool->program, "fsck.ekv") != 0 || optarg[strspn(optarg, "0123456789")] != 0)
+            tool->image = optarg;
         return true;
     case LETTER_OFFSET:
         tool->offset_given = true;
@@ -165,6 +167,8 @@ bool option_size(struct tool *tool, const char *name, const char *text, uint64_t
 static void print_options(const struct option_spec *options)
 {
     for (; options && options->name; options++) {
+        if (!options->help)
+            continue;
         char left[60];
         char letter[8] = "    ";
         if (options->letter < 256)

@@ -16,6 +16,9 @@ static const struct option_spec options[] = {
     {"yes", 'y', NULL, "the same"},
     {"no", 'n', NULL, "the same"},
     {"force", 'f', NULL, "the same: everything is always verified"},
+    {"verbose", 'V', NULL, NULL}, /* these too come from fsck(8) */
+    {"verbose", 'v', NULL, NULL},
+    {"interactive", 'r', NULL, NULL},
     {"deep", 'd', NULL, "also what no mount reads; names the keys that damage touches"},
     {0},
 };

@@ -106,9 +106,8 @@ static int dump_database(struct dump_job *job, uint8_t space, const char *name)
 
 static int dump(struct dump_job *job)
 {
-    uint64_t count;
     if (job->tar)
-        return files_write_tar(job->tool, job->db, job->prefix, &count);
+        return files_write_tar(job->tool, job->db, job->prefix);
     if (job->jsonl) {
         int error = walk(job, EKV_USER, print_json);
         return error ? error : walk(job, EKV_ASIDE, print_json);

@@ -11,9 +11,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include <editline/readline.h>
-
 #include "input.h"
+#include "prompt.h"
 #include "scan.h"
 #include "store.h"
 
@@ -449,24 +448,12 @@ static char *complete_key(const char *text, int again)
     return NULL;
 }
 
-static char **complete(const char *text, int begin, int end)
-{
-    (void)end;
-    rl_attempted_completion_over = 1; /* keys, not files */
-    return rl_completion_matches(text, begin == 0 ? complete_verb : complete_key);
-}
-
 static int run_prompt(struct shell *shell)
 {
     char *line;
     completing = shell;
-    rl_readline_name = (char *)"ekv";
-    rl_attempted_completion_function = complete;
-    rl_completer_word_break_characters = (char *)" \t";
-    using_history();
-    while (!shell->done && (line = readline(shell->in_txn ? "ekv*> " : "ekv> "))) {
-        if (*line)
-            add_history(line);
+    prompt_open(complete_verb, complete_key);
+    while (!shell->done && (line = prompt_line(shell->in_txn ? "ekv*> " : "ekv> "))) {
         (void)run_line(shell, line); /* was told, if anything */
         fflush(stdout);
         free(line);

@@ -65,9 +65,8 @@ size_t file_entry_record(const struct file_entry *entry, const uint8_t *old, siz
 /* Stores a file with what is kept beside it. Says what is wrong. */
 EKV_MUST_CHECK int file_entry_put(struct writer *writer, const struct file_entry *entry);
 
-/* Writes all keys that begin with `prefix` as a tar archive to standard output. Says what is wrong;
- * `count` is set to the entries written. */
-EKV_MUST_CHECK int files_write_tar(struct tool *tool, struct ekv *db, const char *prefix,
-                                   uint64_t *count);
+/* Writes all keys that begin with `prefix` as a tar archive to standard output. Says what is wrong.
+ */
+EKV_MUST_CHECK int files_write_tar(struct tool *tool, struct ekv *db, const char *prefix);
 
 #endif

@@ -92,13 +92,6 @@ void files_close(struct files *files)
     tdestroy(files->links, free);
 }
 
-void file_entry_free(struct file_entry *entry)
-{
-    free(entry->key);
-    free(entry->value);
-    free(entry->path);
-}
-
 /* --- Names ----------------------------------------------------------------------------------- */
 
 /* Leaves out what says nothing: "./", doubled and trailing slashes. False for "..". */
@@ -310,45 +303,4 @@ int files_next(struct files *files, struct file_entry *entry)
     }
     file_entry_free(entry);
     return -1;
-}
-
-/* --- Storing --------------------------------------------------------------------------------- */
-
-size_t file_entry_record(const struct file_entry *entry, const uint8_t *old, size_t old_size,
-                         uint8_t bytes[ATTR_RECORD_MAX])
-{
-    struct attr_record record = {0};
-    if (old_size > 0 && !attr_decode(old, old_size, &record))
-        record = (struct attr_record){0};
-    if (entry->directory) {
-        record.has_directory = true;
-        record.directory = entry->attr;
-    } else {
-        record.has_file = true;
-        record.file = entry->attr;
-    }
-    return attr_encode(&record, bytes);
-}
-
-static int put_record(struct writer *writer, const struct file_entry *entry)
-{
-    uint8_t old[ATTR_RECORD_MAX], bytes[ATTR_RECORD_MAX];
-    size_t old_size = 0;
-    struct ekv_key key = {entry->key, (uint32_t)entry->key_size, EKV_ASIDE, 0};
-    int error = writer_get(writer, key, old, sizeof old, &old_size);
-    if (error < 0)
-        return error;
-    size_t size = file_entry_record(entry, old, old_size, bytes);
-    if (size > 0)
-        return writer_put(writer, key, bytes, size);
-    return writer_delete(writer, key);
-}
-
-int file_entry_put(struct writer *writer, const struct file_entry *entry)
-{
-    int error = EKV_OK;
-    if (!entry->directory)
-        error = writer_put(writer, ekv_key(entry->key, entry->key_size), entry->value,
-                           entry->value_size);
-    return error ? error : put_record(writer, entry);
 }

@@ -27,7 +27,6 @@ struct tar {
     struct scan look_aside;
     const char *prefix;
     size_t prefix_size;
-    uint64_t count;
     bool said; /* what is wrong */
     char *path;
     size_t path_capacity;
@@ -82,7 +81,6 @@ static void set_attributes(struct tar *tar, const struct attr *attr, unsigned ki
 
 static int write_header(struct tar *tar)
 {
-    tar->count++;
     return archive_write_header(tar->archive, tar->entry) < ARCHIVE_WARN ? failed(tar) : EKV_OK;
 }
 
@@ -214,7 +212,7 @@ static int write_all(struct tar *tar)
     return error;
 }
 
-int files_write_tar(struct tool *tool, struct ekv *db, const char *prefix, uint64_t *count)
+int files_write_tar(struct tool *tool, struct ekv *db, const char *prefix)
 {
     struct tar tar = {.tool = tool, .prefix = prefix, .prefix_size = strlen(prefix)};
     tar.archive = archive_write_new();
@@ -248,6 +246,5 @@ int files_write_tar(struct tool *tool, struct ekv *db, const char *prefix, uint6
     scan_close(&tar.look);
     scan_close(&tar.look_aside);
     free(tar.path);
-    *count = tar.count;
     return error;
 }

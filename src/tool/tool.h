@@ -27,7 +27,7 @@ struct option_spec {
     const char *name;
     int letter;
     const char *argument; /* its name in the help, NULL: takes none */
-    const char *help;
+    const char *help;     /* NULL: not in the help */
 };
 
 struct tool;
