@@ -5,8 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SCHEMA           "ekv.change.1"
-#define SPACE_ATTRIBUTES "attributes"
+#define SCHEMA "ekv.change.1"
 
 /* --- Base64 ---------------------------------------------------------------------------------- */
 

@@ -47,7 +47,7 @@ static void print_line(const struct report *report, const struct survey_finding 
         if (finding->key)
             json_set_bytes(object, "key", finding->key, finding->key_size);
         if (finding->key && finding->space != EKV_USER)
-            json_object_set_new(object, "space", json_string("aside"));
+            json_object_set_new(object, "space", json_string(SPACE_ATTRIBUTES));
         if (finding->note)
             json_object_set_new(object, "note", json_true());
         json_line(object);

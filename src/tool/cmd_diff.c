@@ -76,8 +76,7 @@ static void print_json(const struct scan *a, const struct scan *b)
             continue;
         json_t *side = json_pack("{s:I, s:I}", "version", (json_int_t)sides[i]->entry.version,
                                  "size", (json_int_t)sides[i]->entry.size);
-        if (sides[i]->entry.time)
-            json_object_set_new(side, "time", json_string(time_text(sides[i]->entry.time)));
+        json_set_time(side, sides[i]->entry.time);
         json_object_set_new(object, names[i], side);
     }
     json_line(object);

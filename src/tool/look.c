@@ -176,5 +176,5 @@ void look_json_key(json_t *object, const struct survey_record *record)
 {
     json_set_bytes(object, "key", record->key, record->key_size);
     if (record->space != EKV_USER)
-        json_object_set_new(object, "space", json_string("aside"));
+        json_object_set_new(object, "space", json_string(SPACE_ATTRIBUTES));
 }

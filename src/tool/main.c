@@ -12,11 +12,12 @@
 #include "tool.h"
 
 const struct command *const commands[] = {
-    &command_format,        &command_info, &command_stat,   &command_ls,      &command_get,
-    &command_put,           &command_rm,   &command_apply,  &command_log,     &command_history,
-    &command_dump,          &command_load, &command_diff,   &command_compact, &command_shell,
-    &command_check,         &command_map,  &command_sector, &command_wear,    &command_bench_replay,
-    &command_bench_compare, NULL,
+    &command_format,       &command_info,          &command_stat,  &command_ls,
+    &command_get,          &command_put,           &command_rm,    &command_apply,
+    &command_log,          &command_history,       &command_dump,  &command_load,
+    &command_diff,         &command_compact,       &command_shell, &command_check,
+    &command_map,          &command_sector,        &command_wear,  &command_salvage,
+    &command_bench_replay, &command_bench_compare, NULL,
 };
 
 /* Finds the command of argv[0], or of argv[0] and argv[1]; `words` says how many it took. */

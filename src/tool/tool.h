@@ -116,6 +116,9 @@ const char *id_text(uint64_t store_id);
 /* ISO 8601 in local time, or "-" for no time. Lives until the next but three calls. */
 const char *time_text(int64_t microseconds);
 
+/* The name in JSON of the key space where hosts keep what belongs to a key. */
+#define SPACE_ATTRIBUTES "attributes"
+
 /* Sets "time" to ISO 8601 in UTC, unless there is no time. */
 void json_set_time(json_t *object, int64_t microseconds);
 
@@ -124,7 +127,8 @@ bool source_date_epoch(int64_t *seconds);
 
 /* --- The commands ---------------------------------------------------------------------------- */
 
-extern const struct command command_log, command_history, command_map, command_sector, command_wear;
+extern const struct command command_log, command_history, command_map, command_sector, command_wear,
+    command_salvage;
 extern const struct command command_format, command_info, command_stat, command_ls, command_get,
     command_put, command_rm, command_apply, command_dump, command_load, command_diff,
     command_compact, command_shell, command_check, command_bench_replay, command_bench_compare;
