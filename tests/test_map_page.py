@@ -227,7 +227,14 @@ def a_sector_shows_its_records(browser, directory):
         assert shown == expected, f"sector {sector} shows {shown[:3]}, not {expected[:3]}"
     page.click_sector(0)
     kinds = {row[2] for row in page.rows("#sector-body")}
-    assert {"stamp A", "stamp B", "frame"} <= kinds, kinds
+    assert {"stamp-a", "stamp-b", "checkpoint", "edit"} <= kinds, kinds
+    for sector in range(16):
+        page.click_sector(sector)
+        rows = page.rows("#sector-body")
+        assert not any("damaged" in row for row in rows), f"sector {sector} is not damaged: {rows}"
+        sizes = [int(row[1]) for row in rows]
+        assert [int(row[0], 16) for row in rows] == [sum(sizes[:i]) for i in range(len(sizes))]
+        assert sum(sizes) == 4096, f"there is a gap in what sector {sector} holds"
 
 
 def a_record_of_a_sector_leads_to_its_key(browser, directory):
@@ -369,6 +376,25 @@ def damage_and_fragments_are_shown(browser, directory):
     assert "not in this dump" in page.text("#legend"), page.text("#legend")
 
 
+def what_hosts_keep_beside_keys_is_shown_on_request(browser, directory):
+    image, tree = os.path.join(directory, "populated"), os.path.join(directory, "tree")
+    os.makedirs(os.path.join(tree, "sub"))
+    with open(os.path.join(tree, "file"), "w", encoding="utf-8") as file:
+        file.write("content")
+    os.symlink("file", os.path.join(tree, "link"))
+    subprocess.run([EKV, "-C", image, "format", "--size", "256K", "--populate", tree], check=True,
+                   stdout=subprocess.DEVNULL)
+    aside = sum(space for space, _, _, _, _ in read(image).items())
+    assert aside > 0, "nothing is kept aside: the test shows less than it should"
+    page = Page(browser, directory, image)
+    plain = len(page.keys())
+    page.click("#aside")
+    assert len(page.keys()) == plain + aside, page.keys()
+    assert len(page.all(".key-row .tag")) == aside
+    page = Page(browser, directory, ROUTER)
+    assert not page.one("#aside").is_displayed(), "there is nothing aside to ask for"
+
+
 def a_hundred_thousand_records_are_usable(browser, directory):
     html = subprocess.run([EKV, "-C", ROUTER, "map", "--html"], check=True,
                           stdout=subprocess.PIPE).stdout
@@ -442,6 +468,7 @@ def main():
                          a_key_is_found_and_has_its_history, the_slider_shows_the_store_as_it_was,
                          a_removed_key_comes_back_in_the_past, everything_goes_by_keyboard,
                          hostile_and_binary_keys_are_only_shown, damage_and_fragments_are_shown,
+                         what_hosts_keep_beside_keys_is_shown_on_request,
                          a_hundred_thousand_records_are_usable):
                 try:
                     test(browser, directory)

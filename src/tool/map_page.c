@@ -64,29 +64,35 @@ static json_t *sector_table(const struct page *page)
     return sectors;
 }
 
-/* Names of what lies in a sector; those of records stand at their kind, the others behind them. */
-static const char *const kind_names[] = {"record",  "put",    "delete", "head",  "chunk",
-                                         "list",    "commit", "close",  "open",  "stamp A",
-                                         "stamp B", "page",   "frame",  "empty", "unclear"};
+/* Names of what lies in a sector, as of `ekv sector`; those of records stand at their kind. */
+static const char *const kind_names[] = {
+    "record", "put",     "delete",  "head", "chunk",      "list", "commit", "close",
+    "open",   "stamp-a", "stamp-b", "page", "checkpoint", "edit", "blank",  "unclear"};
 enum { KIND_COUNT = sizeof kind_names / sizeof *kind_names };
+enum { STAMP_A = EKV_RECORD_OPEN + 1, STAMP_B, PAGE, CHECKPOINT, EDIT, BLANK, UNCLEAR };
+
+static bool is_blank(const uint8_t *bytes, uint32_t size)
+{
+    return bytes[0] == 0xff && memcmp(bytes, bytes + 1, size - 1) == 0;
+}
 
 static int item_kind(const struct survey_item *item)
 {
+    if (!item->valid && is_blank(item->bytes, item->size))
+        return BLANK;
     switch (item->kind) {
     case SURVEY_STAMP_A:
-        return EKV_RECORD_OPEN + 1;
+        return STAMP_A;
     case SURVEY_STAMP_B:
-        return EKV_RECORD_OPEN + 2;
+        return STAMP_B;
     case SURVEY_RECORD:
         return item->valid ? ekv_type_kind(item->layout.type) : 0;
     case SURVEY_PAGE:
-        return EKV_RECORD_OPEN + 3;
+        return PAGE;
     case SURVEY_FRAME:
-        return EKV_RECORD_OPEN + 4;
-    case SURVEY_EMPTY:
-        return EKV_RECORD_OPEN + 5;
+        return (item->number & 0x7f) == EKV_FRAME_CHECKPOINT ? CHECKPOINT : EDIT;
     default:
-        return KIND_COUNT - 1;
+        return UNCLEAR;
     }
 }
 
@@ -144,9 +150,8 @@ static void item_detail(const struct survey_item *item, char *text, size_t size)
                  item->number, item->bytes[5]);
         break;
     case SURVEY_FRAME:
-        snprintf(text, size, "%s%s",
-                 (item->number & 0x7f) == EKV_FRAME_CHECKPOINT ? "checkpoint" : "edit",
-                 item->number & EKV_FRAME_FINAL ? ", the last of its group" : "");
+        if (item->number & EKV_FRAME_FINAL)
+            snprintf(text, size, "the last of its group");
         break;
     default:
         break;
@@ -158,9 +163,11 @@ static int add_item(void *context, const struct survey_item *item)
 {
     json_t *table = context;
     char text[300];
+    int kind = item_kind(item);
     item_detail(item, text, sizeof text);
-    json_t *row = json_pack("[I, I, i, i]", (json_int_t)item->offset, (json_int_t)item->size,
-                            item_kind(item), (int)item->valid);
+    /* What cannot be told is no damage by itself: filters look so, and torn ends of the log. */
+    json_t *row = json_pack("[I, I, i, i]", (json_int_t)item->offset, (json_int_t)item->size, kind,
+                            (int)(item->valid || kind == BLANK || kind == UNCLEAR));
     if (text[0])
         json_array_append_new(row, json_string(text));
     return json_array_append_new(table, row) ? EKV_MEMORY : EKV_OK;

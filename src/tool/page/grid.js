@@ -58,12 +58,13 @@ function layOut() {
   const box = element("grid");
   const width = box.clientWidth - 24, height = box.clientHeight - 20;
   const inRow = (size) => Math.max(8, Math.floor(width / size / 8) * 8);
+  const least = sectors.length > 30000 ? 3 : 7;
   let size = 78;
-  while (size > 7 && (Math.ceil(sectors.length / inRow(size)) * size > height || inRow(size) * size > width))
+  while (size > least && (Math.ceil(sectors.length / inRow(size)) * size > height || inRow(size) * size > width))
     size--;
   grid.size = size;
   grid.columns = Math.min(sectors.length, inRow(size));
-  grid.gap = size > 24 ? 3 : size > 12 ? 2 : 1;
+  grid.gap = size > 24 ? 3 : size > 12 ? 2 : size > 4 ? 1 : 0;
 }
 
 function drawCell(context, number, colours) {

@@ -85,10 +85,11 @@ const list = { rows: [] };
 
 function searchKeys() {
   const wanted = element("search").value.toLowerCase(), gone = element("gone").checked;
+  const aside = element("aside").checked;
   list.rows = keys.filter((key) => {
     const at = ui.store.shown[key.index];
     const there = at >= 0 && recordOf.kind(records[at]) !== DELETE;
-    return (there || gone) && (!wanted || key.search.includes(wanted));
+    return (there || gone) && (aside || key.space === 0) && (!wanted || key.search.includes(wanted));
   });
   element("key-space").style.height = list.rows.length * ROW_HEIGHT + "px";
   element("key-count").textContent = wanted || gone
@@ -105,7 +106,7 @@ function keyRow(key, index, changed) {
     "aria-posinset": index + 1, "aria-setsize": list.rows.length,
     style: `top: ${index * ROW_HEIGHT}px`, title: key.text, onclick: () => chooseKey(key.index, -1) },
   make("b", {}, key.text || "(the empty key)"),
-  key.space ? make("span", { class: "tag old", title: "kept beside the keys by the file system" }, "aside") : null,
+  key.space ? make("span", { class: "tag old", title: "kept beside the keys by a host" }, "aside") : null,
   make("span", { class: "preview" }, there ? preview(records[at]) : "removed"),
   make("span", { class: "size" }, there ? sizeText(recordOf.size(records[at])) : ""));
 }

@@ -99,6 +99,8 @@ startTime();
 startGrid();
 element("search").addEventListener("input", () => { element("key-list").scrollTop = 0; searchKeys(); });
 element("gone").addEventListener("change", searchKeys);
+element("aside").addEventListener("change", searchKeys);
+element("aside-label").hidden = keys.every((key) => key.space === 0);
 element("key-list").addEventListener("scroll", drawKeys, { passive: true });
 element("key-list").addEventListener("keydown", listKey);
 new ResizeObserver(drawKeys).observe(element("key-list"));
