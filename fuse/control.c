@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "history.h"
 #include "report.h"
 #include "stage.h"
 
@@ -21,6 +22,8 @@ static const struct control_entry root_entries[] = {
     {"tx", CONTROL_TX, true},
     {"commit", CONTROL_COMMIT, true},
     {"snap", CONTROL_SNAP, true},
+    {"history", CONTROL_HISTORY, true},
+    {"at", CONTROL_AT, true},
     {NULL, CONTROL_NONE, false},
 };
 
@@ -44,30 +47,42 @@ static mode_t mode_of(const struct fs *fs, enum control_kind kind)
     case CONTROL_SNAP:
         return S_IFDIR | S_ISVTX | fs->directory_mode;
     case CONTROL_ROOT:
+    case CONTROL_AT:
         return S_IFDIR | 0555;
+    case CONTROL_HISTORY:
+    case CONTROL_HISTORY_KEY:
+        return S_IFDIR | 0500;
+    case CONTROL_HISTORY_VERSION:
+        return S_IFREG | 0400;
     default:
         return S_IFREG | 0444;
     }
 }
 
-void control_stat(const struct fs *fs, const struct node *node, struct stat *stat)
+void control_stat(struct fs *fs, const struct node *node, struct stat *stat)
 {
-    int64_t now = store_now();
+    struct ekv_entry entry;
+    int64_t time = store_now();
     memset(stat, 0, sizeof *stat);
+    if (node->control == CONTROL_HISTORY_VERSION && history_entry(fs, node, &entry) == 0) {
+        stat->st_size = (off_t)entry.size;
+        stat->st_blocks = (blkcnt_t)((entry.size + 511) / 512);
+        time = entry.time ? entry.time : fs->mount_time;
+    }
     stat->st_ino = node->id;
     stat->st_mode = mode_of(fs, node->control);
     stat->st_nlink = 1;
     stat->st_uid = fs->uid;
     stat->st_gid = fs->gid;
     stat->st_blksize = 4096;
-    stat->st_mtim = (struct timespec){.tv_sec = now / 1000000, .tv_nsec = now % 1000000 * 1000};
+    stat->st_mtim = (struct timespec){.tv_sec = time / 1000000, .tv_nsec = time % 1000000 * 1000};
     stat->st_ctim = stat->st_atim = stat->st_mtim;
 }
 
 /* --- Names -------------------------------------------------------------------------------------
  */
 
-static bool add_item(struct control_names *names, bool directory, const char *name, size_t size)
+bool control_add(struct control_names *names, bool directory, const char *name, size_t size)
 {
     if (names->capacity - names->size < size + 2) {
         size_t capacity = 2 * names->capacity + size + 256;
@@ -90,7 +105,7 @@ static bool list_views(struct fs *fs, enum view_kind kind, struct control_names 
     pthread_mutex_lock(&fs->nodes.lock);
     for (const struct view *view = fs->views; view && done; view = view->next)
         if (view->kind == kind)
-            done = add_item(names, true, view->top->name, view->top->name_size);
+            done = control_add(names, true, view->top->name, view->top->name_size);
     pthread_mutex_unlock(&fs->nodes.lock);
     return done;
 }
@@ -102,7 +117,7 @@ int control_list(struct fs *fs, const struct node *directory, struct control_nam
     switch (directory->control) {
     case CONTROL_ROOT:
         for (const struct control_entry *entry = root_entries; entry->name && done; entry++)
-            done = add_item(names, entry->directory, entry->name, strlen(entry->name));
+            done = control_add(names, entry->directory, entry->name, strlen(entry->name));
         break;
     case CONTROL_TX:
         done = list_views(fs, VIEW_STAGE, names);
@@ -110,6 +125,9 @@ int control_list(struct fs *fs, const struct node *directory, struct control_nam
     case CONTROL_SNAP:
         done = list_views(fs, VIEW_SNAPSHOT, names);
         break;
+    case CONTROL_HISTORY:
+    case CONTROL_HISTORY_KEY:
+        return history_list(fs, directory, names);
     default:
         break;
     }
@@ -209,12 +227,14 @@ static void add_stat(struct text *text, struct fs *fs)
     add_figure(text, "pinned_size", (uint64_t)stat.sectors_pinned * stat.geometry.sector_size);
 }
 
-char *control_text(struct fs *fs, enum control_kind kind, size_t *size)
+int control_text(struct fs *fs, const struct node *node, char **bytes, size_t *size)
 {
-    struct text text = {.bytes = malloc(TEXT_MAX), .json = kind == CONTROL_STAT_JSON};
+    if (node->control == CONTROL_HISTORY_VERSION)
+        return history_load(fs, node, bytes, size);
+    struct text text = {.bytes = malloc(TEXT_MAX), .json = node->control == CONTROL_STAT_JSON};
     if (!text.bytes)
-        return NULL;
-    if (kind == CONTROL_LAST_ERROR) {
+        return ENOMEM;
+    if (node->control == CONTROL_LAST_ERROR) {
         text.size = report_last(text.bytes, TEXT_MAX);
     } else {
         if (text.json)
@@ -223,6 +243,7 @@ char *control_text(struct fs *fs, enum control_kind kind, size_t *size)
         if (text.json)
             add(&text, "\n}\n");
     }
+    *bytes = text.bytes;
     *size = text.size;
-    return text.bytes;
+    return 0;
 }

@@ -16,6 +16,10 @@ enum control_kind {
     CONTROL_TX,     /* staged transactions */
     CONTROL_COMMIT, /* what is moved here is committed */
     CONTROL_SNAP,   /* snapshots */
+    CONTROL_HISTORY,
+    CONTROL_HISTORY_KEY,     /* the versions of a key */
+    CONTROL_HISTORY_VERSION, /* one of them */
+    CONTROL_AT,              /* the store as it was */
 };
 
 #define CONTROL_NAME ".ekv"
@@ -36,6 +40,12 @@ static inline bool control_is(const struct node *node, enum control_kind kind)
     return node->kind == NODE_CONTROL && node->control == kind;
 }
 
+/* Whether a name stays as long as the mount. */
+static inline bool control_lasts(const struct node *node)
+{
+    return node->control != CONTROL_HISTORY_KEY && node->control != CONTROL_HISTORY_VERSION;
+}
+
 /* The names in a control directory: for each a letter, `d` or `f`, and the name, ended by a zero.
  */
 struct control_names {
@@ -43,12 +53,14 @@ struct control_names {
     size_t size, capacity;
 };
 
+bool control_add(struct control_names *names, bool directory, const char *name, size_t size);
+
 EKV_MUST_CHECK int control_list(struct fs *fs, const struct node *directory,
                                 struct control_names *names);
 
-void control_stat(const struct fs *fs, const struct node *node, struct stat *stat);
+void control_stat(struct fs *fs, const struct node *node, struct stat *stat);
 
-/* The content of a generated file in fresh memory; NULL: no memory. */
-char *control_text(struct fs *fs, enum control_kind kind, size_t *size);
+/* The content of a generated file in fresh memory, which may be NULL if it is empty. */
+EKV_MUST_CHECK int control_text(struct fs *fs, const struct node *node, char **text, size_t *size);
 
 #endif

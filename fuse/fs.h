@@ -29,6 +29,7 @@ struct fs {
     struct view live;   /* the store as it is */
     struct view *views; /* those that have a name; under the node table's lock */
     struct space space;
+    struct past_cache past;
     struct node_table nodes;
     struct notify notify;
     struct file *files;                 /* all of them, under the node table's lock */

@@ -211,7 +211,8 @@ static int serve(struct fuse_session *session, struct fs *fs, const struct optio
 
 static bool fs_init(struct fs *fs, const struct options *options)
 {
-    fs->live = (struct view){.store = &fs->store};
+    fs->live = (struct view){.store = &fs->store, .held = true};
+    past_init(&fs->past);
     fs->uid = options->uid;
     fs->gid = options->gid;
     fs->file_mode = 0666 & ~options->umask;
@@ -258,5 +259,6 @@ int mount_serve(const struct options *options)
         result = run(&fs, options, path ? path : options->image);
     free(path);
     node_table_free(&fs.nodes);
+    past_end(&fs.past);
     return medium_close(&image, &fs.store) ? result : EXIT_FAILURE;
 }

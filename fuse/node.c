@@ -174,12 +174,20 @@ bool node_table_init(struct node_table *table, struct view *live)
     return true;
 }
 
+static void leave_view(struct node *node)
+{
+    if (--node->view->nodes == 0 && !node->view->held)
+        view_free(node->view);
+}
+
 void node_table_free(struct node_table *table)
 {
     for (size_t i = 0; i < table->buckets; i++) {
         struct node *next;
         for (struct node *node = table->by_id[i]; node; node = next) {
             next = node->next_by_id;
+            if (node != table->root)
+                leave_view(node);
             cookies_free(node->cookies);
             free(node->name);
             free(node);
@@ -320,8 +328,7 @@ static void free_unused(struct node_table *table, struct node *node)
         while (*link != node)
             link = &(*link)->next_by_id;
         *link = node->next_by_id;
-        if (--node->view->nodes == 0 && node->view->ended)
-            view_free(node->view);
+        leave_view(node);
         cookies_free(node->cookies);
         free(node->name);
         free(node);

@@ -4,37 +4,59 @@
 #include <string.h>
 
 #include "handle.h"
+#include "history.h"
 #include "report.h"
 #include "stage.h"
 
-static struct node *fixed_node(struct fs *fs, struct node *parent,
-                               const struct control_entry *entry)
+static int obtain(struct fs *fs, struct node *parent, const char *name, enum control_kind kind,
+                  struct node **node)
 {
     struct key key = {0};
-    size_t size = strlen(entry->name);
-    if (!key_set(&key, entry->name, size))
-        return NULL;
-    struct node *node =
-        node_obtain(&fs->nodes, parent, entry->name, size, NODE_CONTROL, PATH_NAME, size, &key);
-    if (node)
-        node->control = (uint8_t)entry->kind;
+    size_t size = strlen(name);
+    if (kind == CONTROL_NONE)
+        return 0;
+    if (key_set(&key, name, size))
+        *node = node_obtain(&fs->nodes, parent, name, size, NODE_CONTROL, PATH_NAME, size, &key);
+    if (*node)
+        (*node)->control = (uint8_t)kind;
     key_free(&key);
-    return node;
+    return *node ? 0 : ENOMEM;
+}
+
+/* `*node` NULL: there is no such name. */
+static int find(struct fs *fs, struct node *parent, const char *name, struct node **node)
+{
+    enum control_kind directory = parent->kind == NODE_CONTROL ? parent->control : CONTROL_NONE;
+    const struct control_entry *fixed = control_find(directory, name);
+    enum control_kind kind;
+    int error = 0;
+    *node = NULL;
+    if (fixed)
+        return obtain(fs, parent, name, fixed->kind, node);
+    switch (directory) {
+    case CONTROL_TX:
+    case CONTROL_SNAP:
+        *node = node_by_name(&fs->nodes, parent, name, strlen(name));
+        return 0;
+    case CONTROL_HISTORY:
+    case CONTROL_HISTORY_KEY:
+        error = history_find(fs, parent, name, &kind);
+        return error ? error : obtain(fs, parent, name, kind, node);
+    case CONTROL_AT:
+        return history_at(fs, parent, name, node);
+    default:
+        return 0;
+    }
 }
 
 void control_lookup(fuse_req_t request, struct fs *fs, struct node *parent, const char *name)
 {
-    enum control_kind directory = parent->kind == NODE_CONTROL ? parent->control : CONTROL_NONE;
-    const struct control_entry *fixed = control_find(directory, name);
-    struct node *node = NULL;
-    if (fixed)
-        node = fixed_node(fs, parent, fixed);
-    else if (directory == CONTROL_TX || directory == CONTROL_SNAP)
-        node = node_by_name(&fs->nodes, parent, name, strlen(name));
-    if (node) {
+    struct node *node;
+    int error = find(fs, parent, name, &node);
+    if (error) {
+        fuse_reply_err(request, error);
+    } else if (node) {
         reply_entry(request, fs, node);
-    } else if (fixed) {
-        fuse_reply_err(request, ENOMEM);
     } else {
         struct fuse_entry_param missing = {0};
         fuse_reply_entry(request, &missing);

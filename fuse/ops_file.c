@@ -74,11 +74,10 @@ static void open_control(fuse_req_t request, struct fs *fs, struct node *node,
         return;
     }
     handle = calloc(1, sizeof *handle);
-    if (handle)
-        handle->text = control_text(fs, node->control, &handle->text_size);
-    if (!handle || !handle->text) {
+    int error = handle ? control_text(fs, node, &handle->text, &handle->text_size) : ENOMEM;
+    if (error) {
         free(handle);
-        fuse_reply_err(request, ENOMEM);
+        fuse_reply_err(request, error);
         return;
     }
     handle->opened.close = handle_close;
@@ -269,7 +268,8 @@ static size_t read_text(const struct handle *handle, size_t offset, char *buffer
 {
     size_t left = offset < handle->text_size ? handle->text_size - offset : 0;
     size_t got = left < size ? left : size;
-    memcpy(buffer, handle->text + (left ? offset : 0), got);
+    if (got)
+        memcpy(buffer, handle->text + offset, got);
     return got;
 }
 

@@ -32,8 +32,9 @@ int entry_fill(struct fs *fs, struct node *node, struct fuse_entry_param *entry)
 {
     struct info info;
     if (node->kind == NODE_CONTROL) {
-        *entry = (struct fuse_entry_param){
-            .ino = node->id, .generation = node->generation, .entry_timeout = FOREVER};
+        *entry = (struct fuse_entry_param){.ino = node->id,
+                                           .generation = node->generation,
+                                           .entry_timeout = control_lasts(node) ? FOREVER : 0};
         control_stat(fs, node, &entry->attr);
         return 0;
     }

@@ -63,6 +63,7 @@ int store_open(struct store *store, const struct ekv_flash *flash,
     medium_error = options->medium_error;
     store->read_only = options->read_only;
     store->sync = options->sync;
+    store->flash = flash;
     store->geometry = flash->geometry;
     pthread_rwlockattr_t attributes;
     pthread_rwlockattr_init(&attributes);
@@ -234,6 +235,16 @@ int store_changed(struct store *store, bool commit)
         pthread_cond_signal(&store->worker_wake);
     pthread_mutex_unlock(&store->worker_lock);
     return commit && store->sync ? ekv_sync(store->db) : EKV_OK;
+}
+
+void store_read(struct store *store)
+{
+    lock_read(store);
+}
+
+void store_read_end(struct store *store)
+{
+    unlock(store);
 }
 
 int store_sync(struct store *store)

@@ -18,6 +18,7 @@
 
 struct store {
     struct ekv *db;
+    const struct ekv_flash *flash; /* that it lies in */
     struct ekv_geometry geometry;
     uint32_t key_size_max;
     bool read_only;
@@ -50,7 +51,7 @@ struct store_options {
     uint32_t retain_seconds;
 };
 
-/* Mounts the engine. Returns the engine's result, not an errno. */
+/* Mounts the engine; `flash` stays until the end. Returns the engine's result, not an errno. */
 EKV_MUST_CHECK int store_open(struct store *store, const struct ekv_flash *flash,
                               const struct store_options *options);
 
@@ -66,6 +67,10 @@ int store_errno(int result);
 /* The writer lock. */
 void store_write(struct store *store);
 void store_write_end(struct store *store);
+
+/* The engine's read lock: for who reads the flash itself. */
+void store_read(struct store *store);
+void store_read_end(struct store *store);
 
 EKV_MUST_CHECK int store_sync(struct store *store);
 

@@ -99,14 +99,16 @@ int view_find(struct view *view, struct ekv_key key, struct ekv_entry *entry)
     int error = enter(view);
     if (error)
         return error;
-    if (view->staging)
+    if (view->past)
+        error = past_find(view->past, view->version, key, entry);
+    else if (view->staging)
         error = ekv_txn_find(&view->staging->txn, key, entry);
     else if (view->snapshot)
         error = ekv_snapshot_find(view->snapshot, key, entry);
     else
         error = ekv_find(view->store->db, key, entry);
     leave(view);
-    return store_errno(error);
+    return view->past ? error : store_errno(error);
 }
 
 int view_get(struct view *view, struct ekv_key key, uint64_t offset, void *buffer, size_t capacity,
@@ -115,14 +117,16 @@ int view_get(struct view *view, struct ekv_key key, uint64_t offset, void *buffe
     int error = enter(view);
     if (error)
         return error;
-    if (view->staging)
+    if (view->past)
+        error = past_get(view->past, view->version, key, offset, buffer, capacity, size);
+    else if (view->staging)
         error = ekv_txn_get(&view->staging->txn, key, offset, buffer, capacity, size);
     else if (view->snapshot)
         error = ekv_snapshot_get(view->snapshot, key, offset, buffer, capacity, size);
     else
         error = ekv_get(view->store->db, key, offset, buffer, capacity, size);
     leave(view);
-    return store_errno(error);
+    return view->past ? error : store_errno(error);
 }
 
 int view_attr(struct view *view, const void *key, size_t size, struct attr_record *record,
@@ -188,7 +192,10 @@ int view_cursor_open(struct view *view, struct view_cursor *cursor, uint8_t spac
     if (error)
         return error;
     cursor->view = view;
-    if (view->staging)
+    if (view->past)
+        cursor->past =
+            (struct past_cursor){.past = view->past, .version = view->version, .space = space};
+    else if (view->staging)
         ekv_cursor_open_txn(&cursor->cursor, &view->staging->txn, space);
     else if (view->snapshot)
         ekv_cursor_open_snapshot(&cursor->cursor, view->snapshot, space);
@@ -201,34 +208,54 @@ void view_cursor_close(struct view_cursor *cursor)
 {
     if (!cursor->view)
         return;
-    ekv_cursor_close(&cursor->cursor);
+    if (!cursor->view->past)
+        ekv_cursor_close(&cursor->cursor);
     leave(cursor->view);
     cursor->view = NULL;
 }
 
 int view_cursor_seek(struct view_cursor *cursor, struct ekv_key key)
 {
+    if (cursor->view->past)
+        return past_seek(&cursor->past, key);
     return store_errno(ekv_cursor_seek(&cursor->cursor, key));
 }
 
 int view_cursor_next(struct view_cursor *cursor)
 {
+    if (cursor->view->past)
+        return past_next(&cursor->past);
     return store_errno(ekv_cursor_next(&cursor->cursor));
 }
 
 int view_cursor_key(struct view_cursor *cursor, void *buffer, size_t capacity, size_t *size)
 {
+    if (cursor->view->past) {
+        const struct survey_record *record = cursor->past.record;
+        *size = record->key_size;
+        memcpy(buffer, record->key, *size < capacity ? *size : capacity);
+        return 0;
+    }
     int error = ekv_cursor_key(&cursor->cursor, buffer, capacity, size);
     return error == EKV_TOO_LARGE ? 0 : store_errno(error);
 }
 
 int view_cursor_entry(struct view_cursor *cursor, struct ekv_entry *entry)
 {
+    if (cursor->view->past) {
+        past_entry(cursor->past.record, entry);
+        return 0;
+    }
     return store_errno(ekv_cursor_entry(&cursor->cursor, entry));
 }
 
 int view_cursor_read(struct view_cursor *cursor, void *buffer, size_t capacity, size_t *size)
 {
+    if (cursor->view->past) {
+        const struct survey_record *record = cursor->past.record;
+        struct ekv_key key = {record->key, record->key_size, record->space, 0};
+        return past_get(cursor->view->past, cursor->view->version, key, 0, buffer, capacity, size);
+    }
     return store_errno(ekv_cursor_read(&cursor->cursor, 0, buffer, capacity, size));
 }
 
@@ -363,10 +390,10 @@ struct view *view_new(struct store *store, enum view_kind kind, const struct att
     struct view *view = calloc(1, sizeof *view);
     if (!view)
         return NULL;
-    *view = (struct view){.kind = kind, .store = store, .attr = *attr, .time = store_now()};
+    *view = (struct view){
+        .kind = kind, .store = store, .attr = *attr, .time = store_now(), .held = true};
     pthread_rwlock_init(&view->lock, NULL);
     if (!make_parts(view) || (view->staging && staging_begin(view->staging, store->db) != EKV_OK)) {
-        view->ended = true;
         view_free(view);
         return NULL;
     }
@@ -374,6 +401,22 @@ struct view *view_new(struct store *store, enum view_kind kind, const struct att
     struct ekv_stat stat;
     ekv_stat(store->db, &stat);
     view->begin = stat.version;
+    return view;
+}
+
+struct view *view_new_past(struct past *past, uint64_t version, bool settled)
+{
+    struct view *view = calloc(1, sizeof *view);
+    if (!view)
+        return NULL;
+    *view = (struct view){.kind = VIEW_PAST,
+                          .store = past->store,
+                          .past = past,
+                          .version = version,
+                          .settled = settled,
+                          .attr = {.set = ATTR_MODE, .mode = 0555},
+                          .time = store_now()};
+    pthread_rwlock_init(&view->lock, NULL);
     return view;
 }
 
@@ -398,6 +441,7 @@ void view_end(struct view *view)
     }
     ekv_snapshot_close(view->snapshot);
     view->ended = true;
+    view->held = false;
     pthread_rwlock_unlock(&view->lock);
     atomic_fetch_add(&view->store->changes, 1); /* its space is free again */
 }
@@ -405,6 +449,7 @@ void view_end(struct view *view)
 void view_free(struct view *view)
 {
     pthread_rwlock_destroy(&view->lock);
+    past_close(view->past);
     touched_free(view->touched);
     free(view->staging);
     free(view->snapshot);

@@ -10,12 +10,13 @@
 #define EKVFS_VIEW_H
 
 #include "host/attr.h"
+#include "past.h"
 #include "store.h"
 #include "touched.h"
 
 struct node;
 
-enum view_kind { VIEW_LIVE, VIEW_STAGE, VIEW_SNAPSHOT };
+enum view_kind { VIEW_LIVE, VIEW_STAGE, VIEW_SNAPSHOT, VIEW_PAST };
 
 /* A transaction with its table. */
 struct staging {
@@ -31,10 +32,15 @@ struct view {
     struct staging *staging;       /* of a stage */
     struct ekv_snapshot *snapshot; /* of a snapshot; of a stage: the store as it was at its begin */
 
+    struct past *past; /* of a past, as it was at `version` */
+    uint64_t version;
+    bool settled; /* its name will not mean another version */
+
     /* Of one that has a name in `.ekv` (the others never end); under the node table's lock. */
     struct node *top; /* its root */
     struct view *next;
     unsigned nodes; /* that belong to it */
+    bool held; /* not to be freed when no node belongs to it: until it ends, except of a past */
 
     pthread_rwlock_t lock; /* shared while somebody reads, exclusive while it ends */
     bool ended;
@@ -81,7 +87,10 @@ EKV_MUST_CHECK int view_has_prefix(struct view *view, uint8_t space, const void 
 /* Walks the keys of a space. The view does not end before it is closed. */
 struct view_cursor {
     struct view *view; /* NULL: not open */
-    struct ekv_cursor cursor;
+    union {
+        struct ekv_cursor cursor;
+        struct past_cursor past;
+    };
 };
 
 EKV_MUST_CHECK int view_cursor_open(struct view *view, struct view_cursor *cursor, uint8_t space);
@@ -135,7 +144,10 @@ struct view *view_new(struct store *store, enum view_kind kind, const struct att
 EKV_MUST_CHECK int view_commit(struct view *view);
 /* Ends a view; a stage that was not committed is aborted. With the writer lock. */
 void view_end(struct view *view);
-/* When it has ended and no node belongs to it. */
+/* The store as it was; takes over the reference to `past`. NULL: no memory. */
+struct view *view_new_past(struct past *past, uint64_t version, bool settled);
+
+/* When it is not held and no node belongs to it. */
 void view_free(struct view *view);
 
 #endif
