@@ -235,11 +235,11 @@ types:
             'record_kind::commit': commit
             'record_kind::close': close
       - id: version
-        type: b48
+        type: u6
         if: _parent.is_moved
         doc: Of what it is a copy of; else the version is sequence x sector size + offset.
       - id: time
-        type: b56
+        type: u7
         if: _parent.is_timed
         doc: Microseconds since 1970.
       - id: ordinal
@@ -250,6 +250,35 @@ types:
         size: _parent.size - _parent.content_size
       - id: crc
         type: u4
+
+  u5:
+    doc: Integers of 5, 6 and 7 bytes, in parts, since JavaScript shifts no more than 32 bits.
+    seq:
+      - id: low
+        type: u4
+      - id: high
+        type: u1
+    instances:
+      value:
+        value: high * 4294967296 + low
+  u6:
+    seq:
+      - id: low
+        type: u4
+      - id: high
+        type: u2
+    instances:
+      value:
+        value: high * 4294967296 + low
+  u7:
+    seq:
+      - id: low
+        type: u4
+      - id: high
+        type: b24
+    instances:
+      value:
+        value: high * 4294967296 + low
 
   varint:
     seq:
@@ -398,11 +427,11 @@ types:
       - id: replay_offset
         type: b24
       - id: counted
-        type: b48
+        type: u6
       - id: keys
         type: u4
       - id: live_size
-        type: b40
+        type: u5
       - id: virgin
         type: b24
       - id: erases
@@ -410,7 +439,7 @@ types:
       - id: keys_aside
         type: u4
       - id: flushed
-        type: b48
+        type: u6
   run:
     seq:
       - id: run_id
