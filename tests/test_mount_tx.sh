@@ -3,7 +3,7 @@
 # what counts as a conflict; what the kernel has cached; the tools that people use.
 . "$(dirname "$0")/mount_lib.sh"
 
-mount_image --create=8M
+mount_image --create=32M
 run "the life of a transaction" <<'END'
 write("a", b"1"); write("b", b"2"); os.mkdir("d"); write("d/f", b"3")
 assert ".ekv" not in os.listdir(".")

@@ -30,8 +30,8 @@ if [ $status != 0 ]; then
     exit 1
 fi
 # What the tour promises to have shown.
-for promise in '192.168.0.7' 'hello from a shell' 'not closed by its last user' \
-    'remove              vpn/office/key' '4JfUvQ0uY5pVx3nS2sWc7kRb9mLz1tHd6gEaXoPqTkI=' \
+for promise in '192.168.0.7' 'hello from a shell' '192.168.7.2' 'counted to 20' \
+    'not closed by its last user' 'remove              vpn/office/key' '4JfUvQ0uY5pVx3nS2sWc7kRb9mLz1tHd6gEaXoPqTkI=' \
     '192.168.1.1' 'M..L.LL.L.ILs..L' 'firewall/rul' 'forward drop'; do
     grep -v '^+' "$work/log" | grep -qF -- "$promise" || {
         cat "$work/log"
