@@ -279,12 +279,14 @@ int ekv_value_size(struct ekv *db, const struct ekv_record *record, uint64_t *si
     return error ? error : node_size(db, &node, size);
 }
 
-/* Reads a record that must be a chunk (below level 0) or a list of this level, and checks it. */
-static int piece_read(struct ekv *db, uint32_t address, uint32_t level, struct ekv_found *piece)
+/* Reads the record that a link of a node of this level leads to, which must be a chunk (below level
+ * 0) or a list, and checks it. */
+static int piece_read(struct ekv *db, const struct link *link, uint32_t level,
+                      struct ekv_found *piece)
 {
-    int error = ekv_record_read(&db->log, address, &piece->record);
+    int error = ekv_record_read(&db->log, link->address, &piece->record);
     if (!error)
-        error = ekv_log_sequence(&db->log, address, &piece->sequence);
+        error = ekv_log_sequence(&db->log, link->address, &piece->sequence);
     if (!error)
         error = ekv_record_verify(&db->log, &piece->record, piece->sequence);
     if (error)
@@ -292,6 +294,8 @@ static int piece_read(struct ekv *db, uint32_t address, uint32_t level, struct e
     uint8_t kind = level == 0 ? EKV_RECORD_CHUNK : EKV_RECORD_LIST;
     if (ekv_record_kind(&piece->record) != kind ||
         piece->record.layout.value_size < EKV_PIECE_OFFSET_SIZE)
+        return ekv_corrupt();
+    if (level == 0 && piece->record.layout.value_size - EKV_PIECE_OFFSET_SIZE != link->size)
         return ekv_corrupt();
     return EKV_OK;
 }
@@ -312,24 +316,37 @@ static int node_find(struct ekv *db, const struct node *node, uint32_t *offset, 
     return EKV_NOT_FOUND;
 }
 
+/* The offset in the value that a piece says it begins at. */
+static int piece_offset(struct ekv *db, const struct ekv_record *piece, uint32_t *offset)
+{
+    uint8_t bytes[EKV_PIECE_OFFSET_SIZE];
+    int error = ekv_record_bytes(&db->log, piece, piece->layout.head_size + piece->layout.key_size,
+                                 bytes, sizeof bytes);
+    *offset = ekv_load32(bytes);
+    return error;
+}
+
 /* Finds the chunk that holds byte `offset` of a value; the offset becomes one in the chunk. */
 static int chunk_find(struct ekv *db, const struct ekv_record *head, uint32_t *offset,
                       struct ekv_found *chunk)
 {
     struct node node;
+    uint32_t wanted = *offset, begin = 0;
     int error = node_open(db, head, &node);
     while (!error) {
         struct link link;
         uint32_t place, level = node.level;
         error = node_find(db, &node, offset, &link, &place);
+        if (error == EKV_NOT_FOUND && ekv_record_kind(&node.record) == EKV_RECORD_LIST)
+            return ekv_corrupt(); /* the link above it promised more */
         if (!error)
-            error = piece_read(db, link.address, level, chunk);
-        if (error)
+            error = piece_read(db, &link, level, chunk);
+        if (!error && level == 0)
+            error = piece_offset(db, &chunk->record, &begin);
+        if (!error && level == 0 && begin != wanted - *offset)
+            error = ekv_corrupt();
+        if (error || level == 0)
             return error;
-        if (level == 0)
-            return *offset < chunk->record.layout.value_size - EKV_PIECE_OFFSET_SIZE
-                       ? EKV_OK
-                       : ekv_corrupt();
         error = node_open(db, &chunk->record, &node);
         if (!error && node.level + 1 != level)
             error = ekv_corrupt();
@@ -410,13 +427,16 @@ int ekv_value_visit(struct ekv *db, const struct ekv_record *record,
         }
         error = node_link(db, &node, places[level]++, &link);
         if (!error)
-            error = piece_read(db, link.address, level, &piece);
+            error = piece_read(db, &link, level, &piece);
         if (!error)
             error = visit(db, &piece.record, context);
         if (error || level == 0)
             continue;
+        uint64_t size = 0;
         error = node_open(db, &piece.record, &node);
-        if (!error && node.level + 1 != level)
+        if (!error)
+            error = node_size(db, &node, &size);
+        if (!error && (node.level + 1 != level || size != link.size))
             error = ekv_corrupt();
         level--;
         nodes[level] = link.address;
@@ -505,17 +525,16 @@ struct way {
 static int way_find(struct ekv *db, const struct ekv_record *head, const struct ekv_record *piece,
                     struct way *way)
 {
-    uint8_t bytes[EKV_PIECE_OFFSET_SIZE];
     struct node node;
-    if (piece->layout.value_size < sizeof bytes)
+    uint32_t offset;
+    if (piece->layout.value_size < EKV_PIECE_OFFSET_SIZE)
         return ekv_corrupt();
-    int error = ekv_record_bytes(&db->log, piece, piece->layout.head_size + piece->layout.key_size,
-                                 bytes, sizeof bytes);
+    int error = piece_offset(db, piece, &offset);
     if (!error)
         error = node_open(db, head, &node);
     if (error)
         return error;
-    uint32_t offset = ekv_load32(bytes), level = node.level;
+    uint32_t level = node.level;
     way->top = level;
     way->addresses[level] = head->address;
     for (;;) {
@@ -530,7 +549,7 @@ static int way_find(struct ekv *db, const struct ekv_record *head, const struct 
         }
         if (level == 0)
             return EKV_NOT_FOUND;
-        error = piece_read(db, link.address, level, &next);
+        error = piece_read(db, &link, level, &next);
         if (!error)
             error = node_open(db, &next.record, &node);
         if (!error && node.level + 1 != level)
