@@ -278,6 +278,8 @@ int ekv_log_sequence(const struct ekv_log *log, uint32_t address, uint32_t *sequ
 {
     struct ekv_stamp_b stamp;
     uint32_t sector = ekv_sector_of(&log->sectors->format, address);
+    if (sector >= log->sectors->format.geometry.sector_count)
+        return EKV_NOT_FOUND;
     if (sector == log->sector) {
         *sequence = log->sequence;
         return EKV_OK;
@@ -288,7 +290,8 @@ int ekv_log_sequence(const struct ekv_log *log, uint32_t address, uint32_t *sequ
     if (sector == log->next)
         return EKV_NOT_FOUND; /* not stamped yet */
     int error = ekv_sector_stamp_read(log->sectors, sector, &stamp);
-    if (error == EKV_NOT_FOUND || (!error && stamp.kind != EKV_KIND_LOG))
+    bool lies = !error && (stamp.kind != EKV_KIND_LOG || stamp.sequence > log->sequence);
+    if (error == EKV_NOT_FOUND || lies)
         return log->settled ? ekv_corrupt() : EKV_NOT_FOUND;
     *sequence = stamp.sequence;
     return error;

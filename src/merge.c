@@ -305,10 +305,11 @@ static int commit(struct ekv *db)
     if (error)
         return error;
     for (uint32_t i = 0; i < merge->count; i++) {
-        error = ekv_run_sectors(&db->index, first + i, release_sector, db);
-        if (error) { /* some are free that are still in use */
+        bool damaged;
+        error = ekv_run_sectors(&db->index, first + i, release_sector, db, &damaged);
+        if (error || damaged) { /* some are free that are still in use */
             db->failed = true;
-            return error;
+            return error ? error : ekv_corrupt();
         }
     }
     if (kept)

@@ -24,16 +24,17 @@ static int own_sector(void *context, uint32_t sector)
     return EKV_OK;
 }
 
-int ekv_own_runs(struct ekv *db)
+int ekv_own_runs(struct ekv *db, bool *damaged)
 {
-    int result = EKV_OK;
+    *damaged = false;
     for (uint32_t i = 0; i < db->catalog.run_count; i++) {
-        int error = ekv_run_sectors(&db->index, &db->catalog.runs[i], own_sector, db);
-        if (error && error != EKV_CORRUPT)
+        bool one;
+        int error = ekv_run_sectors(&db->index, &db->catalog.runs[i], own_sector, db, &one);
+        if (error)
             return error;
-        result = error ? error : result;
+        *damaged |= one;
     }
-    return result;
+    return EKV_OK;
 }
 
 void ekv_own_again(struct ekv *db)
@@ -43,11 +44,12 @@ void ekv_own_again(struct ekv *db)
     for (uint32_t i = 0; i < count; i++)
         if (ekv_sector_state(&db->sectors, i) == EKV_SECTOR_INDEX)
             db->sectors.lives[i] = 0;
-    int error = ekv_own_runs(db);
+    bool damaged;
+    int error = ekv_own_runs(db, &damaged);
     for (uint32_t i = 0; i < count; i++) {
         if (ekv_sector_state(&db->sectors, i) != EKV_SECTOR_INDEX)
             continue;
-        if (error)
+        if (error || damaged)
             db->sectors.lives[i] = UINT8_MAX;
         else if (db->sectors.lives[i] == 0 && i != db->index.sector)
             ekv_sector_set(&db->sectors, i, EKV_SECTOR_FREE);

@@ -12,9 +12,10 @@ static inline bool ekv_own_usable(enum ekv_sector_state state)
 }
 
 /* Makes every sector that a page of a run lies in an index sector and counts its pages, at mount.
- * Errors: EKV_CORRUPT (a page is damaged, or its sector is somebody else's): what can be counted of
- * the other runs is. Flash: reads every page. */
-EKV_MUST_CHECK int ekv_own_runs(struct ekv *db);
+ * `damaged`: a page is, so nobody knows which sectors hold those below it, and nothing may be
+ * erased any more. Errors: EKV_CORRUPT (a page's sector is somebody else's). Flash: reads every
+ * page. */
+EKV_MUST_CHECK int ekv_own_runs(struct ekv *db, bool *damaged);
 
 /* After a build that was given up, a merge that is going on included: counts anew, and frees the
  * sectors of pages that no run has. What cannot be counted because of an error stays until the next

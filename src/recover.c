@@ -32,14 +32,14 @@ static int move_suspects(struct ekv *db, uint32_t sector, uint32_t sequence, uin
     if (!db->log.copy || ekv_sector_of(format, db->log.copy_address) != sector)
         return EKV_OK;
     uint32_t page = db->log.copy_address - head;
-    for (uint32_t offset = format->body_offset; offset < end;) {
+    bool first = sequence == db->catalog.replay_sequence;
+    for (uint32_t offset = first ? db->catalog.replay_offset : format->body_offset; offset < end;) {
         int error = ekv_record_find(&db->log, head + offset, sequence, &found.record);
         if (error)
             return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
         offset = ekv_offset_of(format, found.record.address) + found.record.layout.size;
-        if (offset <= page ||
-            (sequence == db->catalog.replay_sequence && offset <= db->catalog.replay_offset))
-            continue; /* proven by the program that followed, or by the flush */
+        if (offset <= page)
+            continue; /* proven by the program that followed */
         error = ekv_gc_record(db, &found);
         if (error)
             return error;
@@ -104,10 +104,22 @@ static int copy_tail(struct ekv *db)
     return EKV_OK;
 }
 
+/* Gives up the successor of the old head. Nothing is live in it; where something is, the stamp that
+ * named it lied. */
+static void free_next(struct ekv *db, uint32_t next)
+{
+    if (next < ekv_format_of(db)->geometry.sector_count &&
+        ekv_sector_state(&db->sectors, next) == EKV_SECTOR_LOG && db->sectors.lives[next] == 0)
+        ekv_sector_set(&db->sectors, next, EKV_SECTOR_FREE);
+}
+
 static int recover(struct ekv *db)
 {
     uint32_t sector = db->log.sector, sequence = db->log.sequence, end = db->log.offset;
-    uint32_t next = db->log.next;
+    uint32_t next = db->log.next == sector ? EKV_NO_SECTOR : db->log.next;
+    /* While nothing shows of an open record that failed, the next mount takes the log for closed
+     * and goes on in it: then the successor must be as it is until the new log counts. */
+    bool closed = db->closed;
     /* Records behind what the manifest counts prove its last frame. Without any, nothing was
      * counted since. */
     bool replayed = ekv_log_position(&db->log) > db->catalog.counted;
@@ -116,9 +128,8 @@ static int recover(struct ekv *db)
         error = ekv_manifest_settle(&db->manifest, &db->catalog, replayed);
     if (error)
         return error;
-    if (next < ekv_format_of(db)->geometry.sector_count &&
-        ekv_sector_state(&db->sectors, next) == EKV_SECTOR_LOG)
-        ekv_sector_set(&db->sectors, next, EKV_SECTOR_FREE);
+    if (!closed)
+        free_next(db, next);
     /* Its stamp may have been in flight: then it must not stay, as nobody may be able to read it.
      */
     if (end == ekv_format_of(db)->body_offset && sequence != db->catalog.replay_sequence)
@@ -128,6 +139,9 @@ static int recover(struct ekv *db)
         return error;
     error = move_away(db, sector, sequence, end);
     db->failed |= error != EKV_OK;
+    if (!error && closed)
+        free_next(db, next);
+    db->closed &= error != EKV_OK;
     return error;
 }
 

@@ -25,6 +25,11 @@ static int replay_record(struct ekv *db, const struct ekv_record *record)
     uint32_t sequence;
     uint64_t version;
     int found = ekv_lookup_same(db, record, &old);
+    if (found == EKV_CORRUPT) {
+        /* What it replaces cannot be read, so it cannot be counted out. */
+        db->read_only = true;
+        found = EKV_NOT_FOUND;
+    }
     if (found < 0)
         return found;
     int error = ekv_log_sequence(&db->log, record->address, &sequence);
@@ -36,7 +41,12 @@ static int replay_record(struct ekv *db, const struct ekv_record *record)
     /* What counts is where it was committed: a pending record may lie far before its commit. */
     if (ekv_log_position(&db->log) < db->catalog.counted)
         return ekv_point(db, record, true);
-    return ekv_apply(db, record, found == EKV_OK ? &old : NULL);
+    error = ekv_apply_counts(db, record, found == EKV_OK ? &old : NULL);
+    if (error == EKV_CORRUPT) /* a piece of one of the two is damaged: the same */
+        db->read_only = true;
+    else if (error)
+        return error;
+    return ekv_point(db, record, false);
 }
 
 /* Replays the records of a transaction whose commit record is at the log's end. They lie between
@@ -247,9 +257,11 @@ static int skip_close(struct ekv *db)
 }
 
 /* Looks for a whole record behind the place where the log of this sector seems to end. One in a
- * later page than what was in flight there cannot come from a power cut. */
-static int find_resumption(struct ekv *db, uint32_t *offset)
+ * later page than what was in flight there cannot come from a power cut; it is proof that the log
+ * was damaged, unless that is `proven` already. `offset` is then that of the first whole record. */
+static int find_resumption(struct ekv *db, bool proven, uint32_t *offset)
 {
+    uint32_t first = 0;
     const struct ekv_format *format = ekv_format_of(db);
     struct ekv_record record;
     uint32_t at = db->log.offset, flight = at;
@@ -260,13 +272,13 @@ static int find_resumption(struct ekv *db, uint32_t *offset)
     if (error < 0)
         return error;
     for (at += format->alignment; at < format->geometry.sector_size; at += format->alignment) {
-        if (at / EKV_PAGE_SIZE <= flight / EKV_PAGE_SIZE)
-            continue;
         error = ekv_record_read(&db->log, head + at, &record);
         if (!error)
             error = ekv_record_verify(&db->log, &record, db->log.sequence);
-        if (error == EKV_OK) {
-            *offset = at;
+        if (error == EKV_OK && first == 0)
+            first = at;
+        if (error == EKV_OK && (proven || at / EKV_PAGE_SIZE > flight / EKV_PAGE_SIZE)) {
+            *offset = first;
             return EKV_OK;
         }
         if (error == EKV_IO)
@@ -285,7 +297,7 @@ static int go_on(struct ekv *db, bool *ended)
     if (next < 0 || (next == EKV_OK && stamp.previous_end == here.offset))
         return next;
     go_to(&db->log, here);
-    int error = find_resumption(db, &db->log.offset);
+    int error = find_resumption(db, next == EKV_OK, &db->log.offset);
     db->log.flushed = db->log.offset;
     if (error == EKV_NOT_FOUND && next != EKV_OK) {
         *ended = true;
@@ -341,13 +353,24 @@ static int is_untouched(struct ekv *db, bool *untouched)
     return error;
 }
 
+/* A recovery that went wrong may have erased the successor that the head names: without the stamp
+ * of its erase it cannot be rolled into. */
+static bool can_roll(const struct ekv *db)
+{
+    uint32_t next = db->log.next;
+    return next >= ekv_format_of(db)->geometry.sector_count ||
+           ekv_sector_erase_count(&db->sectors, next) > 0;
+}
+
 int ekv_replay(struct ekv *db)
 {
+    bool damaged = false;
     int error = ekv_manifest_load(&db->manifest, &db->catalog);
     if (db->retain_count == 0)
         db->retain_count = db->catalog.retain_count; /* the memtable goes by it */
     if (!error)
-        error = ekv_own_runs(db);
+        error = ekv_own_runs(db, &damaged);
+    db->read_only |= damaged;
     if (!error)
         error = replay_log(db);
     if (error)
@@ -357,7 +380,7 @@ int ekv_replay(struct ekv *db)
         error = is_untouched(db, &untouched);
     if (error)
         return error;
-    db->closed = untouched;
+    db->closed = untouched && can_roll(db);
     if (!db->closed)
         db->sectors.virgin = db->sectors.virgin_saved; /* those before it may have been tried */
     db->unclean = !db->closed;

@@ -47,7 +47,8 @@ int ekv_page_read(const struct ekv_index *index, const struct ekv_run *run, uint
     if (ekv_load32(page->bytes) != crc || page->level != level || page->count == 0 ||
         page->count > count_max)
         return EKV_CORRUPT;
-    return EKV_OK;
+    bool whole = page->size == EKV_PAGE_HEAD_SIZE + page->count * (format->pointer_size + 1);
+    return level > 0 || whole ? EKV_OK : EKV_CORRUPT;
 }
 
 int ekv_entry_read(const struct ekv_log *log, uint32_t address, uint32_t sequence,
@@ -61,7 +62,9 @@ int ekv_entry_read(const struct ekv_log *log, uint32_t address, uint32_t sequenc
     if (*record_sequence > sequence)
         return EKV_NOT_FOUND;
     error = ekv_record_read(log, address, record);
-    return error == EKV_NOT_FOUND ? EKV_CORRUPT : error;
+    if (error)
+        return error == EKV_NOT_FOUND ? EKV_CORRUPT : error;
+    return ekv_record_kind(record) <= EKV_RECORD_HEAD ? EKV_OK : EKV_CORRUPT;
 }
 
 /* --- Inner pages ----------------------------------------------------------------------------- */
@@ -229,15 +232,13 @@ static int neighbour(const struct ekv_index *index, const struct ekv_run *run,
     return EKV_NOT_FOUND;
 }
 
-/* Reads the pointer at a place of the cursor's leaf, which was checked when it was entered. */
-static int leaf_entry(const struct ekv_index *index, const struct ekv_run_cursor *cursor,
-                      uint32_t place, uint32_t *address)
+int ekv_leaf_entry(const struct ekv_index *index, uint32_t leaf, uint32_t place, uint32_t *address)
 {
     uint8_t bytes[4];
     const struct ekv_format *format = &index->log->sectors->format;
     uint32_t offset = EKV_PAGE_HEAD_SIZE + place * (format->pointer_size + 1);
-    int error = ekv_flash_read(&index->log->sectors->flash, cursor->pages[0] + offset, bytes,
-                               format->pointer_size);
+    int error =
+        ekv_flash_read(&index->log->sectors->flash, leaf + offset, bytes, format->pointer_size);
     if (!error)
         *address = ekv_pointer_load(format, bytes);
     return error;
@@ -251,7 +252,7 @@ static int settle(const struct ekv_index *index, const struct ekv_run *run,
     for (;;) {
         uint32_t sequence, address;
         if (cursor->places[0] < cursor->leaf_count) {
-            int error = leaf_entry(index, cursor, cursor->places[0], &address);
+            int error = ekv_leaf_entry(index, cursor->pages[0], cursor->places[0], &address);
             if (error)
                 return error;
             error = ekv_entry_read(index->log, address, run->sequence, record, &sequence);
@@ -339,7 +340,7 @@ static int compare_at(const struct ekv_index *index, const struct ekv_run *run,
     for (; *place < end; (*place)++) {
         struct ekv_record record;
         uint32_t address, sequence;
-        int error = leaf_entry(index, cursor, *place, &address);
+        int error = ekv_leaf_entry(index, cursor->pages[0], *place, &address);
         if (!error)
             error = ekv_entry_read(index->log, address, run->sequence, &record, &sequence);
         if (!error)
@@ -437,6 +438,8 @@ static int match(const struct ekv_index *index, const struct ekv_run *run, uint3
     if (error)
         return error;
     error = ekv_record_compare(index->log, &record, key, &order);
+    if (!error && order != 0) /* another key with this fingerprint; or this one, damaged */
+        error = ekv_record_verify(index->log, &record, sequence);
     if (error || order != 0)
         return error ? error : EKV_NOT_FOUND;
     if (limit != EKV_VERSION_MAX)
@@ -471,20 +474,14 @@ static int filter_passes(const struct ekv_index *index, const struct ekv_run *ru
                          bool *passes)
 {
     uint8_t block[EKV_FILTER_BLOCK_SIZE];
-    uint32_t number = ekv_filter_block(hash, run->filter_blocks), address;
     *passes = true;
     if (run->filter == 0)
         return EKV_OK;
-    int error = ekv_filter_address(index, run, number, &address);
+    int error = ekv_filter_read(index, run, ekv_filter_block(hash, run->filter_blocks), block);
     if (!error)
-        error = ekv_flash_read(&index->log->sectors->flash, address, block, sizeof block);
-    if (error)
-        return error;
-    /* A damaged block costs a look into the run, not an answer. */
-    if (ekv_load(block, 2) ==
-        ekv_filter_crc(&index->log->sectors->format, run->id, number, block + 2))
         *passes = ekv_filter_has(block + 2, hash);
-    return EKV_OK;
+    /* A damaged block costs a look into the run, not an answer. */
+    return error == EKV_CORRUPT ? EKV_OK : error;
 }
 
 int ekv_run_find(const struct ekv_index *index, const struct ekv_run *run, struct ekv_key key,
@@ -590,44 +587,105 @@ int ekv_filter_address(const struct ekv_index *index, const struct ekv_run *run,
     return EKV_OK;
 }
 
-/* Visits the leaf of the cursor, and the inner pages of which it is the first leaf. */
-static int visit_pages(const struct ekv_format *format, const struct ekv_run *run,
-                       const struct ekv_run_cursor *cursor,
-                       int (*visit)(void *context, uint32_t sector), void *context)
+int ekv_run_walk(const struct ekv_index *index, const struct ekv_run *run,
+                 int (*visit)(void *context, uint32_t address, const struct ekv_page *page),
+                 void *context)
 {
-    int error = visit(context, ekv_sector_of(format, cursor->pages[0]));
-    for (uint32_t level = 1; !error && level < run->height; level++) {
-        if (cursor->places[level] != 0)
-            return EKV_OK;
-        error = visit(context, ekv_sector_of(format, cursor->pages[level]));
+    const struct ekv_format *format = &index->log->sectors->format;
+    uint32_t pages[EKV_RUN_HEIGHT_MAX], places[EKV_RUN_HEIGHT_MAX];
+    uint32_t level = run->height - 1u;
+    pages[level] = run->root;
+    places[level] = 0;
+    while (level < run->height) {
+        struct ekv_page page;
+        uint32_t child;
+        int error = ekv_page_read(index, run, pages[level], (uint8_t)level, &page);
+        if (!error && level > 0) /* all links are sound if the last one is */
+            error = child_at(format, &page, page.count - 1u, &child);
+        if (error == EKV_IO)
+            return error;
+        uint32_t count = !error && level > 0 ? page.count : 0;
+        if (places[level] == 0) {
+            int result = visit(context, pages[level], error ? NULL : &page);
+            if (result)
+                return result;
+        }
+        if (places[level] == count) {
+            level++;
+            continue;
+        }
+        error = ekv_page_read(index, run, pages[level], (uint8_t)level, &page);
+        if (!error)
+            error = child_at(format, &page, places[level]++, &child);
+        if (error)
+            return error;
+        pages[--level] = child;
+        places[level] = 0;
     }
+    return EKV_OK;
+}
+
+struct sectors_visit {
+    const struct ekv_format *format;
+    int (*visit)(void *context, uint32_t sector);
+    void *context;
+    bool damaged;
+};
+
+static int visit_page(void *context, uint32_t address, const struct ekv_page *page)
+{
+    struct sectors_visit *sectors = context;
+    sectors->damaged |= !page;
+    return page ? sectors->visit(sectors->context, ekv_sector_of(sectors->format, address))
+                : EKV_OK;
+}
+
+int ekv_filter_read(const struct ekv_index *index, const struct ekv_run *run, uint32_t number,
+                    uint8_t block[EKV_FILTER_BLOCK_SIZE])
+{
+    uint32_t address;
+    int error = ekv_filter_address(index, run, number, &address);
+    if (!error)
+        error = ekv_flash_read(&index->log->sectors->flash, address, block, EKV_FILTER_BLOCK_SIZE);
+    if (!error && ekv_load(block, 2) !=
+                      ekv_filter_crc(&index->log->sectors->format, run->id, number, block + 2))
+        error = EKV_CORRUPT;
     return error;
 }
 
+/* The sectors that the map of a filter names; where no block of it lies the map is damaged. */
+static int visit_map(const struct ekv_index *index, const struct ekv_run *run,
+                     struct sectors_visit *sectors)
+{
+    uint32_t per_sector = ekv_filter_sector_blocks(sectors->format);
+    for (uint32_t block = 0; block < run->filter_blocks; block += per_sector) {
+        uint8_t bytes[EKV_FILTER_BLOCK_SIZE];
+        uint32_t address;
+        int error = ekv_filter_read(index, run, block, bytes);
+        if (!error)
+            error = ekv_filter_address(index, run, block, &address);
+        if (error == EKV_CORRUPT) {
+            sectors->damaged = true;
+            continue;
+        }
+        if (!error)
+            error = sectors->visit(sectors->context, ekv_sector_of(sectors->format, address));
+        if (error)
+            return error;
+    }
+    return EKV_OK;
+}
+
 int ekv_run_sectors(const struct ekv_index *index, const struct ekv_run *run,
-                    int (*visit)(void *context, uint32_t sector), void *context)
+                    int (*visit)(void *context, uint32_t sector), void *context, bool *damaged)
 {
     const struct ekv_format *format = &index->log->sectors->format;
-    struct ekv_run_cursor cursor;
-    int error = to_end(index, run, &cursor, FIRST);
-    while (!error) {
-        error = visit_pages(format, run, &cursor, visit, context);
-        if (!error)
-            error = neighbour(index, run, &cursor, FIRST);
-    }
-    if (error != EKV_NOT_FOUND)
-        return error;
-    if (run->filter == 0)
-        return EKV_OK;
-    error = visit(context, ekv_sector_of(format, run->filter));
-    uint32_t per_sector = ekv_filter_sector_blocks(format);
-    if (run->filter_blocks <= per_sector)
-        return error;
-    for (uint32_t block = 0; !error && block < run->filter_blocks; block += per_sector) {
-        uint32_t address;
-        error = ekv_filter_address(index, run, block, &address);
-        if (!error)
-            error = visit(context, ekv_sector_of(format, address));
-    }
+    struct sectors_visit sectors = {format, visit, context, false};
+    int error = ekv_run_walk(index, run, visit_page, &sectors);
+    if (!error && run->filter != 0)
+        error = visit(context, ekv_sector_of(format, run->filter));
+    if (!error && run->filter != 0 && run->filter_blocks > ekv_filter_sector_blocks(format))
+        error = visit_map(index, run, &sectors);
+    *damaged = sectors.damaged;
     return error;
 }

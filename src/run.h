@@ -49,6 +49,10 @@ struct ekv_page {
 EKV_MUST_CHECK int ekv_page_read(const struct ekv_index *index, const struct ekv_run *run,
                                  uint32_t address, uint8_t level, struct ekv_page *page);
 
+/* The record that the entry at `place` of a leaf (below its count) leads to. Flash: one read. */
+EKV_MUST_CHECK int ekv_leaf_entry(const struct ekv_index *index, uint32_t leaf, uint32_t place,
+                                  uint32_t *address);
+
 /* Checksum of a page's bytes behind the crc, seeded with the id of its run (ids are never used
  * again, so this saves a look at the sector's stamp). */
 uint32_t ekv_page_crc(const struct ekv_format *format, uint32_t run_id, uint32_t address,
@@ -109,10 +113,19 @@ EKV_MUST_CHECK int ekv_run_find(const struct ekv_index *index, const struct ekv_
                                 struct ekv_key key, uint32_t hash, uint64_t limit,
                                 uint32_t *address);
 
+/* Calls `visit` with every page of the run, those above before those below, until it returns
+ * something else than EKV_OK. `page` is NULL for a damaged one, and what is below that is passed
+ * over; otherwise it is valid until the next read. Flash: three reads a page. */
+EKV_MUST_CHECK int ekv_run_walk(const struct ekv_index *index, const struct ekv_run *run,
+                                int (*visit)(void *context, uint32_t address,
+                                             const struct ekv_page *page),
+                                void *context);
+
 /* Calls `visit` with the sector of every page of the run, and of its filter and the filter's map:
- * once for each. */
+ * once for each. What is damaged is passed over, and `damaged` set. */
 EKV_MUST_CHECK int ekv_run_sectors(const struct ekv_index *index, const struct ekv_run *run,
-                                   int (*visit)(void *context, uint32_t sector), void *context);
+                                   int (*visit)(void *context, uint32_t sector), void *context,
+                                   bool *damaged);
 
 /* Bits of the filter: sets or tests those of `hash` in a block's 30 bytes. */
 void ekv_filter_set(uint8_t *bits, uint32_t hash);
@@ -123,6 +136,9 @@ uint16_t ekv_filter_crc(const struct ekv_format *format, uint32_t run_id, uint32
 /* Offset of the first block in a sector, and how many fit behind it. */
 uint32_t ekv_filter_offset(const struct ekv_format *format);
 uint32_t ekv_filter_sector_blocks(const struct ekv_format *format);
+/* Reads a block and checks it. Errors: EKV_CORRUPT. Flash: one read, two if there is a map. */
+EKV_MUST_CHECK int ekv_filter_read(const struct ekv_index *index, const struct ekv_run *run,
+                                   uint32_t number, uint8_t block[EKV_FILTER_BLOCK_SIZE]);
 /* Address of a block, through the filter's map if it has one. */
 EKV_MUST_CHECK int ekv_filter_address(const struct ekv_index *index, const struct ekv_run *run,
                                       uint32_t block, uint32_t *address);
