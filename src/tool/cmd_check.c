@@ -135,10 +135,13 @@ static void print_deep(struct report *report)
     }
 }
 
-/* For a store that no mount takes. */
-static int check_unmounted(struct report *report)
+/* For a store that no mount takes, with this answer. */
+static int check_unmounted(struct report *report, int error)
 {
-    print_finding(report, &(struct ekv_finding){"mount", 0, "the store cannot be mounted"});
+    struct ekv_finding finding = {"mount", 0, "the store cannot be mounted"};
+    if (error == EKV_NO_STORE) /* though a sector says that there is one */
+        finding = (struct ekv_finding){"manifest", 0, "no checkpoint of the manifest is whole"};
+    print_finding(report, &finding);
     print_deep(report);
     print_verdict(report->tool, NULL, report);
     return FSCK_ERRORS;
@@ -167,13 +170,14 @@ static int check_store(struct report *report)
     struct store store;
     int error = store_open(tool, &store, false);
     if (error)
-        return report->look ? check_unmounted(report) : FSCK_FAILED;
+        return report->look ? check_unmounted(report, EKV_CORRUPT) : FSCK_FAILED;
     error = store_mount(&store);
     if (!error)
         return check_mounted(report, &store);
-    if (error != EKV_CORRUPT)
+    bool broken = error == EKV_CORRUPT || error == EKV_NO_STORE;
+    if (!broken)
         store_explain(tool, &store, error);
-    return error == EKV_CORRUPT || report->look ? check_unmounted(report) : FSCK_FAILED;
+    return broken || report->look ? check_unmounted(report, error) : FSCK_FAILED;
 }
 
 static int check(struct report *report)
