@@ -63,7 +63,29 @@ def align(value, to):
     return -(-value // to) * to
 
 
-class Store:
+class Format:
+    """What follows from the geometry and the id of a store (1.2), and the seeds of checksums."""
+
+    def __init__(self, sector_size, unit, count, store_id):
+        self.sector_size, self.unit, self.count, self.id = sector_size, unit, count, store_id
+        self.size = sector_size * count
+        self.pointer_size = 3 if self.size <= 64 << 20 else 4
+        self.alignment = unit
+        while self.pointer_size == 3 and self.size // self.alignment > 1 << 24:
+            self.alignment *= 2
+        self.stamp_b_offset = align(27, unit)
+        self.body = align(self.stamp_b_offset + 18, self.alignment)
+        most = next((r for n, r in ((8, 6), (16, 12), (64, 16), (256, 24)) if count <= n), 30)
+        checkpoint, room = 140 + 28 * most + 2 * count, sector_size - self.body
+        sectors = (checkpoint + checkpoint // 4 + room // 4 + room - 1) // room
+        self.ring = max(3 * sectors, 2 + count // 128)
+
+    def seed(self, kind, number, place):
+        return crc(0, self.id.to_bytes(8, "little") + bytes([kind]) +
+                   number.to_bytes(4, "little") + place.to_bytes(4, "little"))
+
+
+class Store(Format):
     """The image of a store: the constructor mounts it, items() lists it."""
 
     def __init__(self, image):
@@ -90,23 +112,8 @@ class Store:
                 if found and found[0] == size and found[4] == i:
                     stamp = found
         require(stamp, "no store in this image")
-        self.sector_size, self.unit, self.count, self.id, _ = stamp
-        size = self.sector_size * self.count
-        require(size <= len(self.image), "the image is cut short")
-        self.pointer_size = 3 if size <= 64 << 20 else 4
-        self.alignment = self.unit
-        while self.pointer_size == 3 and size // self.alignment > 1 << 24:
-            self.alignment *= 2
-        self.stamp_b_offset = align(27, self.unit)
-        self.body = align(self.stamp_b_offset + 18, self.alignment)
-        most = next((r for n, r in ((8, 6), (16, 12), (64, 16), (256, 24)) if self.count <= n), 30)
-        checkpoint, room = 140 + 28 * most + 2 * self.count, self.sector_size - self.body
-        sectors = (checkpoint + checkpoint // 4 + room // 4 + room - 1) // room
-        self.ring = max(3 * sectors, 2 + self.count // 128)
-
-    def seed(self, kind, number, place):
-        return crc(0, self.id.to_bytes(8, "little") + bytes([kind]) +
-                   number.to_bytes(4, "little") + place.to_bytes(4, "little"))
+        super().__init__(*stamp[:4])
+        require(self.size <= len(self.image), "the image is cut short")
 
     def stamp_b(self, sector, kind=None):
         """The stamp of a sector that is in use (as this kind), or None."""

@@ -21,6 +21,25 @@ def hash_of(space, key):
     return value ^ value >> 16
 
 
+def filter_bits(value):
+    """Which bits of its block a hash sets."""
+    mixed = value * 0x9E3779B1 & 0xFFFFFFFF
+    mixed ^= mixed >> 15
+    return [((mixed & 0xFFFF) + i * (mixed >> 16 | 1)) % 240 for i in range(6)]
+
+
+def filter_layout(form):
+    """Offset of a sector's first filter block, and how many fit from there."""
+    first = align(form.body, max(32, form.alignment))
+    return first, (form.sector_size - first) // 32
+
+
+def live_units(form, address, size):
+    """What a record adds to the live count of its sector."""
+    begin = address % form.sector_size
+    return (begin + size) * 240 // form.sector_size - begin * 240 // form.sector_size
+
+
 class CheckedStore(Store):
     """A store whose items() verifies all of it. `index_sectors` counts what runs have where."""
 
@@ -36,9 +55,7 @@ class CheckedStore(Store):
             space, pieces = bool(record.flags & ASIDE) + 0, [record]
             value = self.value(record, pieces)
             for piece in pieces:
-                begin = piece.address % self.sector_size
-                live[piece.address // self.sector_size] += \
-                    (begin + piece.size) * 240 // self.sector_size - begin * 240 // self.sector_size
+                live[piece.address // self.sector_size] += live_units(self, piece.address, piece.size)
                 total += piece.size
             counts[space] += 1
             yield space, record.key, record.version, record.time, value
@@ -127,16 +144,13 @@ class CheckedStore(Store):
         require(count == run.entries, f"run {run.id} has a wrong number of entries")
         if run.filter:
             self.index_sectors[run.filter // self.sector_size] += 1
-            for block in range(0, run.blocks, self._filter_blocks_of_sector()):
+            for block in range(0, run.blocks, filter_layout(self)[1]):
                 self.index_sectors[self.filter_address(run, block) // self.sector_size] += 1
 
     # --- Filters -------------------------------------------------------------------------------
 
-    def _filter_blocks_of_sector(self):
-        return (self.sector_size - align(self.body, max(32, self.alignment))) // 32
-
     def filter_address(self, run, block):
-        per_sector, base = self._filter_blocks_of_sector(), run.filter
+        (_, per_sector), base = filter_layout(self), run.filter
         if run.blocks > per_sector:
             base = load(self.image, run.filter + block // per_sector * 4, 4)
         return base + block % per_sector * 32
@@ -148,10 +162,7 @@ class CheckedStore(Store):
         at = self.filter_address(run, block)
         check, bits = load(self.image, at, 2), self.image[at + 2:at + 32]
         require(check == crc(self.seed(2, run.id, block), bits) & 0xFFFF, "a damaged filter block")
-        mixed = value * 0x9E3779B1 & 0xFFFFFFFF
-        mixed ^= mixed >> 15
-        places = [((mixed & 0xFFFF) + i * (mixed >> 16 | 1)) % 240 for i in range(6)]
-        return not any(bits[place // 8] >> place % 8 & 1 for place in places)
+        return not any(bits[place // 8] >> place % 8 & 1 for place in filter_bits(value))
 
 
 if __name__ == "__main__":
