@@ -124,8 +124,12 @@ static bool take_path(struct files *files, struct file_entry *entry)
                 files->input ? files->input->name : files->root);
         return false;
     }
-    if (files->root)
-        path += strlen(files->root);
+    if (files->root) { /* "DIR/a/b" for DIR, of which slashes at the end may be left out */
+        size_t size = strlen(files->root), length = strlen(path);
+        while (size > 0 && files->root[size - 1] == '/')
+            size--;
+        path += size < length ? size : length;
+    }
     entry->path = strcpy(allocate(strlen(path) + 1), path);
     entry->directory = archive_entry_filetype(files->entry) == AE_IFDIR;
     if (!clean_path(entry->path)) {

@@ -27,7 +27,8 @@ struct tar {
     struct scan look_aside;
     const char *prefix;
     size_t prefix_size;
-    bool said; /* what is wrong */
+    bool said;   /* what is wrong */
+    bool broken; /* what comes now must not make it look whole */
     char *path;
     size_t path_capacity;
 };
@@ -35,8 +36,8 @@ struct tar {
 static la_ssize_t write_piece(struct archive *archive, void *context, const void *bytes,
                               size_t size)
 {
-    (void)context;
-    if (fwrite(bytes, 1, size, stdout) == size)
+    const struct tar *tar = context;
+    if (tar->broken || fwrite(bytes, 1, size, stdout) == size)
         return (la_ssize_t)size;
     archive_set_error(archive, EKV_IO, "standard output cannot be written");
     return -1;
@@ -235,9 +236,8 @@ int files_write_tar(struct tool *tool, struct ekv *db, const char *prefix)
         error = write_all(&tar);
     if (error && !tar.said)
         message(tool, "%s cannot be archived to its end: %s", tool->image, result_text(error));
-    if (error)
-        archive_write_fail(tar.archive);
-    else if (archive_write_close(tar.archive) != ARCHIVE_OK)
+    tar.broken = error != EKV_OK;
+    if (archive_write_close(tar.archive) != ARCHIVE_OK && !error)
         error = failed(&tar);
     archive_write_free(tar.archive);
     archive_entry_free(tar.entry);
