@@ -8,6 +8,7 @@ sentence that it holds.
     test_map_page.py --screenshot FILE.png    makes the picture for the README instead
 """
 
+import glob
 import importlib.util
 import json
 import os
@@ -129,14 +130,25 @@ class Page:
         self.press(text, "#search")
 
     def keys(self):
-        """The keys that the list shows, by number of row."""
-        rows = sorted(self.all(".key-row"), key=lambda row: int(row.get_attribute("aria-posinset")))
-        return [row.find_element("css selector", "b").get_attribute("textContent") for row in rows]
+        """The keys that the list shows, in order."""
+        return self.script(
+            "return Array.from(document.querySelectorAll('.key-row')).sort((a, b) =>"
+            "a.ariaPosInSet - b.ariaPosInSet).map((row) => row.querySelector('b').textContent)")
+
+    def click_row(self, number=0):
+        """Clicks a row of the list, which may just be drawn anew."""
+        from selenium.common.exceptions import StaleElementReferenceException
+        for _ in range(20):
+            try:
+                self.click(f".key-row[aria-posinset='{number + 1}']")
+                return
+            except StaleElementReferenceException:
+                pass
+        raise AssertionError("the list of keys does not come to rest")
 
     def choose(self, key):
         self.search(key)
-        next(row for row in self.all(".key-row")
-             if row.find_element("css selector", "b").text == key).click()
+        self.click_row(self.keys().index(key))
 
     def slide_to(self, time):
         """Back from now with the arrow key, to the last transaction of this time."""
@@ -335,7 +347,7 @@ def hostile_and_binary_keys_are_only_shown(browser, directory):
             continue
         text = page.script("return lineOf(arguments[0])", key.decode())
         page.search(text)
-        page.all(".key-row")[0].click()
+        page.click_row()
         assert page.raw("#value") == value.decode(), f"{key} shows {page.raw('#value')}"
     page.click_sector(page.script("return sectors.findIndex((s) => sectorOf.role(s) === 'log')"))
     kinds = [row[2] for row in page.rows("#sector-body")]
@@ -371,9 +383,28 @@ def damage_and_fragments_are_shown(browser, directory):
     page = Page(browser, directory, path)
     page.search("net/lan/ip")
     assert page.keys() == ["net/lan/ip"], page.keys()
-    page.all(".key-row")[0].click()
+    page.click_row()
     assert page.raw("#value") == "10.0.0.1"
     assert "not in this dump" in page.text("#legend"), page.text("#legend")
+
+
+def images_of_the_corpus_open(browser, directory):
+    """Every fourth, since each takes a second; test_map.py reads the data of all."""
+    for path in sorted(glob.glob(os.path.join(SOURCE, "images", "*.bin")))[::4]:
+        made = subprocess.run([EKV, "-C", path, "map", "--html"], stdout=subprocess.PIPE,
+                              stderr=subprocess.DEVNULL)
+        if made.returncode == 2:
+            continue  # test_map.py says why
+        page = Page(browser, directory, None, made.stdout)
+        page.script("sectors.forEach((_, number) => chooseSector(number));"
+                    "keys.slice(0, 40).forEach((key) => chooseKey(key.index, -1));"
+                    "for (let i = 0; i <= NOW; i += Math.max(1, NOW >> 3)) chooseMoment(i);"
+                    "for (const by of ['fill', 'age', 'wear']) chooseColour(by);")
+        errors = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+        assert not errors, f"{path}: {errors}"
+        count = page.script("return sectors.length")
+        page.click_sector(count - 1)
+        assert page.text("#sector-title").startswith(f"Sector {count - 1}:"), path
 
 
 def what_hosts_keep_beside_keys_is_shown_on_request(browser, directory):
@@ -425,7 +456,7 @@ def a_hundred_thousand_records_are_usable(browser, directory):
     assert page.text("#key-count") == "25,000"
     assert len(page.all(".key-row")) < 100, "rows that cannot be seen are in the page"
     page.search("key/17123")
-    page.all(".key-row")[0].click()
+    page.click_row()
     assert page.raw("#value") == f"value {17123 + 3 * count}"
     page.press("[[[")
     page.script("chooseMoment(17123)")
@@ -468,6 +499,7 @@ def main():
                          a_key_is_found_and_has_its_history, the_slider_shows_the_store_as_it_was,
                          a_removed_key_comes_back_in_the_past, everything_goes_by_keyboard,
                          hostile_and_binary_keys_are_only_shown, damage_and_fragments_are_shown,
+                         images_of_the_corpus_open,
                          what_hosts_keep_beside_keys_is_shown_on_request,
                          a_hundred_thousand_records_are_usable):
                 try:
