@@ -11,7 +11,7 @@ from image_corpus import (CORRUPT, DAMAGED, GEOMETRY, NO_STORE, READ_ONLY, VERSI
 from image_golden import settings, words
 from reader_checks import hash_of
 
-NOWHERE = [("manifest", 0)]  # what is found when no checkpoint is whole
+NOWHERE = [("no-manifest", 0)]  # what is found when no checkpoint is whole
 UNMOUNTABLE = [("mount", 0)]
 
 

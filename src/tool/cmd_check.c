@@ -140,7 +140,7 @@ static int check_unmounted(struct report *report, int error)
 {
     struct ekv_finding finding = {"mount", 0, "the store cannot be mounted"};
     if (error == EKV_NO_STORE) /* though a sector says that there is one */
-        finding = (struct ekv_finding){"manifest", 0, "no checkpoint of the manifest is whole"};
+        finding = (struct ekv_finding){"no-manifest", 0, "no checkpoint of the manifest is whole"};
     print_finding(report, &finding);
     print_deep(report);
     print_verdict(report->tool, NULL, report);
