@@ -299,12 +299,16 @@ types:
           (size > 3 ? (groups[3] & 0x7f) << 21 : 0) +
           (size > 4 ? (groups[4] & 0x7f) * 268435456 : 0)
 
+  # What lies in values and payloads is read when it is asked for, so that what was torn does not
+  # hide what comes behind it.
   tree_node:
     doc: Section 3.2. The links of level 0 name chunks, others lists of the level below.
-    seq:
-      - id: level
+    instances:
+      level:
+        pos: 0
         type: u1
-      - id: links
+      links:
+        pos: 1
         type: link
         repeat: eos
   link:
@@ -320,32 +324,41 @@ types:
         pos: address
         type: record
   chunk:
-    seq:
-      - id: offset
-        type: u4
+    instances:
+      offset:
         doc: Of its bytes in the whole value.
-      - id: bytes
+        pos: 0
+        type: u4
+      bytes:
+        pos: 4
         size-eos: true
   list:
-    seq:
-      - id: offset
+    instances:
+      offset:
+        pos: 0
         type: u4
-      - id: node
+      node:
+        pos: 4
+        size-eos: true
         type: tree_node
   commit:
     doc: Section 3.3.
-    seq:
-      - id: record_count
+    instances:
+      record_count:
+        pos: 0
         type: u4
-      - id: first
-        type: u4
+      first:
         doc: Address of the first record that it covers.
-  close:
-    seq:
-      - id: index_address
+        pos: 4
         type: u4
+  close:
+    instances:
+      index_address:
         doc: Where the index goes on; 0xffffffff for none.
-      - id: virgin
+        pos: 0
+        type: u4
+      virgin:
+        pos: 4
         type: b24
 
   manifest:
@@ -386,8 +399,9 @@ types:
       is_frame:
         value: (kind == frame_kind::checkpoint or kind == frame_kind::edit) and size <= 249
   items:
-    seq:
-      - id: items
+    instances:
+      items:
+        pos: 0
         type: item
         repeat: eos
   item:

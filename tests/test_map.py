@@ -5,6 +5,7 @@ Each test is a function whose name is the sentence that it holds.
 """
 
 import glob
+import gzip
 import json
 import os
 import pty
@@ -189,7 +190,11 @@ def parts_and_dumps_are_shown(directory):
 
 
 def every_image_of_the_corpus_can_be_drawn(directory):
-    for path in sorted(glob.glob(os.path.join(SOURCE, "images", "*.bin"))):
+    for path in sorted(glob.glob(os.path.join(SOURCE, "images", "*.bin*"))):
+        if path.endswith(".gz"):
+            with gzip.open(path) as packed, open(os.path.join(directory, "image"), "wb") as file:
+                file.write(packed.read())
+            path = file.name
         done = subprocess.run([EKV, "-C", path, "map"], stdout=subprocess.PIPE,
                               stderr=subprocess.PIPE)
         if done.returncode == 2:
