@@ -179,8 +179,6 @@ static bool is_countable(const struct survey *survey, const struct survey_commit
     const struct survey_sector *sector;
     uint32_t index = ekv_sector_of(&survey->format, commit->address);
     uint32_t sequence = ekv_position_sequence(&survey->format, commit->position);
-    if (index >= survey->format.geometry.sector_count)
-        return true;
     sector = &survey->sectors[index];
     if (sector->kind != EKV_KIND_LOG || sector->sequence > sequence)
         return false; /* reused since */
@@ -200,7 +198,9 @@ static int find_miscounted(struct survey *survey)
         uint32_t place =
             survey_chain_place(survey, ekv_position_sequence(&survey->format, commit->position));
         uint32_t offset = commit->position % survey->format.geometry.sector_size;
-        if (commit->found != commit->count && is_countable(survey, commit))
+        bool nowhere =
+            ekv_sector_of(&survey->format, commit->address) >= survey->format.geometry.sector_count;
+        if (nowhere || (commit->found != commit->count && is_countable(survey, commit)))
             error = survey_find_broken(survey, "commit-count",
                                        ekv_address(&survey->format, parts->chain[place], offset),
                                        "a commit record does not count the records that are there");

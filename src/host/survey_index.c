@@ -429,6 +429,8 @@ static void walk_page(struct run_walk *walk, uint32_t address, uint8_t level)
     walk->pages_left--;
     page = page_read(survey, walk->run, address, level, buffer);
     if (!page) {
+        if (walk->run->current)
+            walk->survey->manifest.index_damaged = true;
         if (walk->run->current && !survey->parts->filter)
             walk->error = survey_find_broken(walk->survey, "page-crc", address,
                                              "a page of the index cannot be read");

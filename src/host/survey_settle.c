@@ -103,7 +103,10 @@ static int find_missing(struct survey *survey)
     const struct ekv_format *format = &survey->format;
     int error = EKV_OK;
     if (!manifest->found && survey->sectors[0].role != SURVEY_MISSING)
-        return survey_find_broken(survey, "no-manifest", 0, "no manifest can be read");
+        return survey_find_broken(survey, "manifest", 0, "no manifest can be read");
+    if (!manifest->found)
+        return survey_find_broken(survey, "sector-missing", 0,
+                                  "the begin of the flash, with the manifest, is not there");
     if (!manifest->found || !manifest->whole)
         return EKV_OK;
     for (uint32_t i = 0; !error && i < format->geometry.sector_count; i++)
@@ -154,6 +157,28 @@ static void settle_roles(struct survey *survey)
     }
 }
 
+/* With a page of the index goes the way to its keys: those that nothing leads to any more, although
+ * a version is in a sector in use. Some of them may have been removed long ago. */
+static int find_unreached(struct survey *survey)
+{
+    bool damaged = survey->manifest.index_damaged;
+    int error = EKV_OK;
+    for (uint32_t i = 0, end; damaged && !error && i < survey->record_count; i = end) {
+        const struct survey_record *record = &survey->records[i];
+        uint32_t sector = ekv_sector_of(&survey->format, record->address);
+        bool current = false;
+        end = survey_key_end(survey, i);
+        for (uint32_t j = i; j < end; j++)
+            current |= survey->records[j].current;
+        if (!current && record->valid && record->state == SURVEY_COMMITTED &&
+            record->kind != EKV_RECORD_DELETE && survey->parts->table[sector] == EKV_ITEM_LOG)
+            error =
+                survey_find_broken_key(survey, "key-unreached",
+                                       "nothing leads to this key; perhaps it was removed", record);
+    }
+    return error;
+}
+
 static int find_in_sectors(struct survey *survey)
 {
     const struct ekv_format *format = &survey->format;
@@ -169,6 +194,8 @@ static int find_in_sectors(struct survey *survey)
             error = survey_find_broken(survey, "stamp-a", ekv_address(format, i, 0),
                                        "a sector in use has no valid first stamp");
     }
+    if (!error)
+        error = find_unreached(survey);
     return error ? error : find_missing(survey);
 }
 

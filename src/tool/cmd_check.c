@@ -102,8 +102,8 @@ static void print_verdict(struct tool *tool, const struct store *store, const st
                            "keys", (json_int_t)stat.keys, "live_size", (json_int_t)stat.live_size));
         json_line(object);
     } else if (report->count > 0)
-        printf("%s: %llu error%s; copy out what can be read with 'ekv get', then format anew\n",
-               tool->image, (unsigned long long)report->count, report->count == 1 ? "" : "s");
+        printf("%s: %llu error%s; 'ekv salvage' gets out what can be read\n", tool->image,
+               (unsigned long long)report->count, report->count == 1 ? "" : "s");
     else
         printf("%s: clean, %llu keys, %s in use%s\n", tool->image, (unsigned long long)stat.keys,
                size_text(stat.live_size),

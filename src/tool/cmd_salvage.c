@@ -50,6 +50,12 @@ static const struct survey_record *newest_whole(const struct survey *survey, uin
     return NULL;
 }
 
+static bool is_in_use(const struct survey *survey, const struct survey_record *record)
+{
+    uint32_t sector = ekv_sector_of(&survey->format, record->address);
+    return survey->sectors[sector].role == SURVEY_LOG;
+}
+
 /* The versions of one key: the current one, the last one of a key that is gone, older ones. */
 static void choose_key(struct salvage *salvage, uint32_t first, uint32_t end)
 {
@@ -67,6 +73,15 @@ static void choose_key(struct salvage *salvage, uint32_t first, uint32_t end)
         else
             message(salvage->tool, "'%s' is skipped: it is damaged, and no older version is there",
                     name);
+    }
+    const struct survey_record *newest = newest_whole(survey, first, end);
+    if (!top && newest && survey->manifest.index_damaged && is_in_use(survey, newest)) {
+        top = newest;
+        if (top->kind != EKV_RECORD_DELETE)
+            message(
+                salvage->tool,
+                "nothing leads to '%s' any more, which perhaps was removed: version %llu is taken",
+                key_text(top->key, top->key_size), (unsigned long long)top->version);
     }
     if ((!top || top->kind == EKV_RECORD_DELETE) && salvage->deleted) {
         top = survey_deleted(survey, first);
