@@ -14,8 +14,8 @@
 enum { LETTER_OFFSET = 1000, LETTER_JSON, LETTER_HELP };
 
 const struct option_spec global_options[] = {
-    {"image", 'C', "IMAGE", "the image file to work on"},
-    {"offset", LETTER_OFFSET, "N", "where in the file the flash begins (default 0)"},
+    {"image", 'C', "IMAGE", "the image file or MTD device to work on"},
+    {"offset", LETTER_OFFSET, "N", "where in it the flash begins (default 0)"},
     {"json", LETTER_JSON, NULL, "JSON lines instead of text"},
     {"help", LETTER_HELP, NULL, "this text"},
     {0},

@@ -1,14 +1,23 @@
-/* `ekv dump`: all keys and values as one stream, for load and for the tools of others. */
+/* `ekv dump`: all keys and values as one stream, for load and for the tools of others; or the bytes
+ * of the flash as they are. */
 #define _GNU_SOURCE
 #include <string.h>
 #include <unistd.h>
 
 #include "change.h"
 #include "files.h"
+#include "raw.h"
 #include "scan.h"
 #include "textdump.h"
 
-enum { LETTER_JSONL = 256, LETTER_TAR, LETTER_LMDB, LMDB_KEY_MAX = 511, LMDB_PAGE = 4096 };
+enum {
+    LETTER_JSONL = 256,
+    LETTER_TAR,
+    LETTER_LMDB,
+    LETTER_RAW,
+    LMDB_KEY_MAX = 511,
+    LMDB_PAGE = 4096
+};
 
 static const struct option_spec options[] = {
     {"print", 'p', NULL, "characters as they are, not in hexadecimal"},
@@ -16,6 +25,7 @@ static const struct option_spec options[] = {
     {"lmdb", LETTER_LMDB, NULL, "for mdb_load: say how large a map it needs"},
     {"jsonl", LETTER_JSONL, NULL, "lines of JSON, as 'ekv apply' takes them (also --json)"},
     {"tar", LETTER_TAR, NULL, "a tar archive of the files that ekvfs would show"},
+    {"raw", LETTER_RAW, NULL, "every byte of the flash, as an image: for copies of devices"},
     {0},
 };
 
@@ -23,7 +33,7 @@ struct dump_job {
     struct tool *tool;
     struct ekv *db;
     const char *prefix;
-    bool print, attributes, lmdb, jsonl, tar;
+    bool print, attributes, lmdb, jsonl, tar, raw;
     struct textdump_form form;
 };
 
@@ -120,8 +130,8 @@ static int dump(struct dump_job *job)
 
 static bool check_options(const struct dump_job *job)
 {
-    if (job->tar + job->jsonl + (job->print || job->attributes || job->lmdb) > 1) {
-        message(job->tool, "one form at a time, please: --jsonl, --tar, or neither");
+    if (job->tar + job->jsonl + job->raw + (job->print || job->attributes || job->lmdb) > 1) {
+        message(job->tool, "one form at a time, please: --jsonl, --tar, --raw, or none of them");
         return false;
     }
     if (job->tar && isatty(STDOUT_FILENO)) {
@@ -144,12 +154,16 @@ static int run(struct tool *tool)
         job.lmdb |= option == LETTER_LMDB;
         job.jsonl |= option == LETTER_JSONL;
         job.tar |= option == LETTER_TAR;
+        job.raw |= option == LETTER_RAW;
     }
     if (option != OPTION_END)
         return tool_option_status(tool, option);
     job.jsonl |= tool->json;
-    if (!tool_operands(tool, 0, 1, &operands, &count) || !check_options(&job) ||
-        store_open_mounted(tool, &store, false) != EKV_OK)
+    if (!tool_operands(tool, 0, job.raw ? 0 : 1, &operands, &count) || !check_options(&job))
+        return STATUS_FAILED;
+    if (job.raw)
+        return raw_dump(tool);
+    if (store_open_mounted(tool, &store, false) != EKV_OK)
         return STATUS_FAILED;
     if (count > 0)
         job.prefix = operands[0];
@@ -167,7 +181,8 @@ const struct command command_dump = {
         "The form is that of db_dump and mdb_dump, which db_load of Berkeley DB and mdb_load of\n"
         "LMDB read. In it, what ekvfs keeps beside keys (permissions, times, symbolic links,\n"
         "empty directories) is left out unless --attributes adds it; --jsonl and --tar hold it.\n"
-        "With PREFIX, only the keys that begin with it. Works on a mounted image too.\n",
+        "With PREFIX, only the keys that begin with it. Works on a mounted image too.\n"
+        "With --raw it is no store that is read but the flash: what comes out is an image.\n",
     .options = options,
     .run = run,
 };

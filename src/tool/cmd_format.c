@@ -14,6 +14,7 @@
 
 #include "host/quantity.h"
 #include "populate.h"
+#include "raw.h"
 #include "store.h"
 
 enum {
@@ -211,37 +212,12 @@ static bool check_device(struct tool *tool, const struct format_job *job,
     return false;
 }
 
-/* What the file or device holds: the byte that all of it consists of, or -1. */
-static int uniform_byte(const struct image *image)
-{
-    uint8_t buffer[EKV_SECTOR_SIZE_MIN], first = 0;
-    for (uint32_t address = 0; address < ekv_flash_size(&image->flash); address += sizeof buffer) {
-        if (ekv_flash_read(&image->flash, address, buffer, sizeof buffer) != EKV_OK)
-            return -1;
-        if (address == 0)
-            first = buffer[0];
-        if (buffer[0] != first || memcmp(buffer, buffer + 1, sizeof buffer - 1) != 0)
-            return -1;
-    }
-    return first;
-}
-
-/* Looks at an existing file; false, with a message, when it must not be overwritten. */
+/* Looks at what is there; false, with a message, when it must not be overwritten. */
 static bool may_overwrite(struct tool *tool, const struct format_job *job, struct image *image)
 {
-    int byte = uniform_byte(image);
-    if (job->blank && byte != 0xff) {
-        message(tool, "%s does not read 0xff everywhere: format it without --blank", tool->image);
-        return false;
-    }
-    if (job->force || byte == 0xff || byte == 0x00)
-        return true;
-    struct ekv_flash copy = image->flash;
-    int found = ekv_probe(&copy);
-    message(tool,
-            found == EKV_OK ? "%s holds an ekv store already: --force overwrites it"
-                            : "%s holds data that are no ekv store: --force overwrites them",
-            tool->image);
+    if (!job->blank || raw_uniform_byte(image) == 0xff)
+        return raw_may_overwrite(tool, image, job->force);
+    message(tool, "%s does not read 0xff everywhere: format it without --blank", tool->image);
     return false;
 }
 

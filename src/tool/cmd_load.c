@@ -5,9 +5,10 @@
 
 #include "change.h"
 #include "files.h"
+#include "raw.h"
 #include "textdump.h"
 
-enum { LETTER_JSONL = 256, LETTER_TAR, LETTER_TEXT, LETTER_ATOMIC, LETTER_OWNER };
+enum { LETTER_JSONL = 256, LETTER_TAR, LETTER_TEXT, LETTER_ATOMIC, LETTER_OWNER, LETTER_RAW };
 enum form { FORM_UNKNOWN, FORM_TEXT, FORM_JSONL, FORM_TAR };
 
 static const struct option_spec options[] = {
@@ -17,13 +18,15 @@ static const struct option_spec options[] = {
     {"tar", LETTER_TAR, NULL, "it is a tar archive, which may be compressed"},
     {"touch", 'm', NULL, "of an archive: do not keep the times of the files"},
     {"same-owner", LETTER_OWNER, NULL, "of an archive: keep the owners of the files"},
+    {"raw", LETTER_RAW, NULL, "it is an image: make the flash hold the same bytes"},
+    {"force", 'f', NULL, "with --raw: overwrite what the flash holds"},
     {0},
 };
 
 struct load_job {
     struct tool *tool;
     enum form form;
-    bool atomic;
+    bool atomic, raw, force;
     struct files_options files;
 };
 
@@ -190,6 +193,8 @@ static int run(struct tool *tool)
     int count, option;
     while ((option = tool_option(tool, &value)) > 0) {
         job.atomic |= option == LETTER_ATOMIC;
+        job.raw |= option == LETTER_RAW;
+        job.force |= option == 'f';
         job.files.no_times |= option == 'm';
         job.files.same_owner |= option == LETTER_OWNER;
         if (option == LETTER_TEXT || option == LETTER_JSONL || option == LETTER_TAR)
@@ -199,10 +204,14 @@ static int run(struct tool *tool)
     }
     if (option != OPTION_END)
         return tool_option_status(tool, option);
+    if (job.raw ? job.form != FORM_UNKNOWN || job.atomic : job.force) {
+        message(tool, "--raw goes with no other form and not with --atomic, --force only with it");
+        return STATUS_FAILED;
+    }
     if (!tool_operands(tool, 0, 1, &operands, &count) ||
         !input_open(tool, &input, count > 0 ? operands[0] : NULL))
         return STATUS_FAILED;
-    int status = load(&job, &input);
+    int status = job.raw ? raw_load(tool, &input, job.force) : load(&job, &input);
     input_close(&input);
     return status;
 }
@@ -216,7 +225,9 @@ const struct command command_load = {
         "begin. The files of an archive become keys as in a mount. Keys that the store has\n"
         "already are replaced, others stay, and a value that is there already is not written\n"
         "again. Commits every few hundred keys; --atomic makes it one transaction. The image\n"
-        "must not be mounted.\n",
+        "must not be mounted. With --raw, all of the flash is replaced by the bytes of an image;\n"
+        "sectors that hold them already are left alone, and what was written is read again.\n"
+        "When the power fails meanwhile, do it again.\n",
     .options = options,
     .run = run,
 };
