@@ -19,7 +19,7 @@
 
 static const char help[] =
     "usage: ekvfs [OPTION]... IMAGE MOUNTPOINT\n"
-    "Mounts the key-value store in the file IMAGE: one key, one file.\n"
+    "Mounts the key-value store in IMAGE, a file or an MTD device: one key, one file.\n"
     "\n"
     "  --create=SIZE      if IMAGE does not exist, create it with an empty store (4M, 0x400000)\n"
     "  -f                 stay in the foreground\n"

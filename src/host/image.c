@@ -261,10 +261,6 @@ static int open_file(struct image *image, const char *path, bool read_only, stru
         return fail(image, EKV_IO, "%s cannot be opened: %s", image->name, strerror(errno));
     if (fstat(image->file, status) != 0)
         return fail(image, EKV_IO, "%s cannot be examined: %s", image->name, strerror(errno));
-    if (mtd_is_block_device(status))
-        return fail(image, EKV_INVALID,
-                    "%s is the block device of an MTD: name its character device, /dev/mtd%u",
-                    image->name, minor(status->st_rdev));
     if (!S_ISREG(status->st_mode))
         return fail(image, EKV_INVALID, "%s is a %s, not an image file", image->name,
                     S_ISDIR(status->st_mode)                               ? "directory"
@@ -429,7 +425,12 @@ int image_open(struct image *image, const char *path, enum image_mode mode,
     struct stat status;
     init(image, path, mode != IMAGE_READ_WRITE);
     image->whole = !window || (!window->offset && !window->size && !window->loose);
-    if (stat(path, &status) == 0 && mtd_is_device(&status))
+    bool found = stat(path, &status) == 0;
+    if (found && mtd_is_block_device(&status))
+        return fail(image, EKV_INVALID,
+                    "%s is the block device of an MTD: name its character device, /dev/mtd%u",
+                    image->name, minor(status.st_rdev));
+    if (found && mtd_is_device(&status))
         return open_device(image, path, mode, window);
     int error = open_file(image, path, image->read_only, &status);
     return error ? give_up(image, error) : complete(image, mode, window, &status);

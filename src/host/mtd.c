@@ -215,16 +215,16 @@ static int check_blocks(struct mtd *mtd, struct ekv_geometry *native)
 static int place_window(struct mtd *mtd, uint64_t offset, uint64_t size,
                         const struct ekv_geometry *native)
 {
-    uint64_t whole = (uint64_t)mtd->info.size, block_size = (uint64_t)mtd->info.eb_size;
+    uint64_t whole = (uint64_t)mtd->info.size;
     if (offset > whole || size > whole - offset)
         return fail(mtd, EKV_INVALID, "%s has %llu bytes, which do not reach to %llu", mtd->name,
                     (unsigned long long)whole, (unsigned long long)(offset + size));
     if (size == 0)
-        size = whole - offset;
-    if (offset % block_size != 0 || size % block_size != 0)
+        size = (whole - offset) / native->sector_size * native->sector_size;
+    if (offset % (uint64_t)mtd->info.eb_size != 0 || size % native->sector_size != 0)
         return fail(mtd, EKV_INVALID,
-                    "%s erases %llu bytes at a time: offset and size must be multiples of that",
-                    mtd->name, (unsigned long long)block_size);
+                    "%s has sectors of %u bytes: offset and size must be multiples of that",
+                    mtd->name, native->sector_size);
     if (size / native->sector_size < EKV_SECTOR_COUNT_MIN)
         return fail(mtd, EKV_INVALID,
                     "%s is too small: %llu bytes, but %d sectors of %u are the least", mtd->name,
