@@ -203,7 +203,7 @@ without_a_manifest_everything_is_salvaged()
     history_store
     dd if=/dev/zero of=image bs=4096 count=3 conv=notrunc status=none
     run 4 "$ekv" -C image check --deep
-    grep -q '^0x00000000 manifest: ' out || complain "check --deep prints $(cat out)"
+    grep -q '^0x00000000 no-manifest: ' out || complain "check --deep prints $(cat out)"
     run 0 "$ekv" -C image salvage -o dir --deleted --old
     prints 'dir: 3 keys, 1 deleted, 3 older versions'
     [ "$(cd dir && find . -type f | sort)" = "./.ekv/deleted/net/mask

@@ -103,7 +103,7 @@ static int find_missing(struct survey *survey)
     const struct ekv_format *format = &survey->format;
     int error = EKV_OK;
     if (!manifest->found && survey->sectors[0].role != SURVEY_MISSING)
-        return survey_find_broken(survey, "manifest", 0, "no manifest can be read");
+        return survey_find_broken(survey, "no-manifest", 0, "no manifest can be read");
     if (!manifest->found)
         return survey_find_broken(survey, "sector-missing", 0,
                                   "the begin of the flash, with the manifest, is not there");
