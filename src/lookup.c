@@ -75,7 +75,7 @@ int ekv_lookup_key(struct ekv *db, struct ekv_key key, const struct ekv_record *
 int ekv_is_retained(const struct ekv *db, const struct ekv_record *newest,
                     const struct ekv_record *older, bool *retained)
 {
-    uint8_t mine, its;
+    uint8_t mine = 0, its = 0;
     *retained = false;
     if (db->retain_count < 2 || !ekv_type_is_counted(newest->layout.type))
         return EKV_OK;
