@@ -1,6 +1,8 @@
 /* CRC-32C by a table of one byte a step: 1 KiB of constants, no state. */
 #include "crc32c.h"
 
+#define POLYNOMIAL 0x82f63b78u
+
 static const uint32_t table[256] = {
     0x00000000, 0xf26b8303, 0xe13b70f7, 0x1350f3f4, 0xc79a971f, 0x35f1141c, 0x26a1e7e8, 0xd4ca64eb,
     0x8ad958cf, 0x78b2dbcc, 0x6be22838, 0x9989ab3b, 0x4d43cfd0, 0xbf284cd3, 0xac78bf27, 0x5e133c24,
@@ -43,4 +45,21 @@ uint32_t ekv_crc32c(uint32_t crc, const void *data, size_t size)
     for (size_t i = 0; i < size; i++)
         crc = table[(crc ^ bytes[i]) & 0xff] ^ (crc >> 8);
     return ~crc;
+}
+
+bool ekv_crc32c_flipped(uint32_t wrong, size_t size, size_t *byte)
+{
+    if (wrong != 0 && (wrong & (wrong - 1)) == 0) {
+        *byte = size; /* in the checksum itself */
+        return true;
+    }
+    for (size_t i = size; i > 0; i--) {
+        for (int bit = 0; bit < 8; bit++)
+            wrong = wrong & 0x80000000u ? (wrong ^ POLYNOMIAL) << 1 | 1 : wrong << 1;
+        if (wrong != 0 && wrong < 256 && (wrong & (wrong - 1)) == 0) {
+            *byte = i - 1;
+            return true;
+        }
+    }
+    return false;
 }

@@ -68,7 +68,12 @@ static int settle(const struct walk *walk, uint32_t number, int error)
         source->run.address = 0;
     if (error < 0 || source->run.address == 0)
         return error < 0 ? error : EKV_OK;
+    uint32_t sequence;
     error = ekv_record_read(&walk->db->log, source->run.address, &record);
+    if (!error)
+        error = ekv_log_sequence(&walk->db->log, source->run.address, &sequence);
+    if (!error)
+        error = ekv_record_verify(&walk->db->log, &record, sequence);
     if (error)
         return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
     uint32_t size = ekv_min(record.layout.key_size, PREFIX - 1);

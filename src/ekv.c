@@ -329,6 +329,8 @@ int ekv_unmount(struct ekv *db)
         int closed = ekv_log_flush(&db->log);
         if (!closed && !ekv_log_can_close(&db->log))
             closed = ekv_log_roll(&db->log);
+        if (!closed) /* the close record proves what came before it */
+            closed = ekv_flash_sync(&db->sectors.flash, true);
         if (!closed)
             closed = close_log(db);
         if (closed == EKV_FULL)

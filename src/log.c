@@ -348,7 +348,9 @@ int ekv_record_bytes(const struct ekv_log *log, const struct ekv_record *record,
     return ekv_log_read(log, record->address + offset, buffer, size);
 }
 
-int ekv_record_verify(const struct ekv_log *log, const struct ekv_record *record, uint32_t sequence)
+/* The exclusive or of a record's checksum and the one that its bytes give. */
+static int crc_difference(const struct ekv_log *log, const struct ekv_record *record,
+                          uint32_t sequence, uint32_t *difference)
 {
     uint8_t piece[PIECE];
     const struct ekv_format *format = &log->sectors->format;
@@ -366,9 +368,29 @@ int ekv_record_verify(const struct ekv_log *log, const struct ekv_record *record
         offset += length;
     }
     int error = ekv_record_bytes(log, record, size, piece, EKV_CRC_SIZE);
+    if (!error)
+        *difference = ekv_load32(piece) ^ crc;
+    return error;
+}
+
+int ekv_record_verify(const struct ekv_log *log, const struct ekv_record *record, uint32_t sequence)
+{
+    uint32_t difference;
+    int error = crc_difference(log, record, sequence, &difference);
+    return error ? error : difference == 0 ? EKV_OK : EKV_CORRUPT;
+}
+
+int ekv_record_flipped(const struct ekv_log *log, const struct ekv_record *record,
+                       uint32_t sequence, uint32_t *byte)
+{
+    uint32_t difference;
+    size_t place = 0;
+    int error = crc_difference(log, record, sequence, &difference);
     if (error)
         return error;
-    return ekv_load32(piece) == crc ? EKV_OK : EKV_CORRUPT;
+    bool one = ekv_crc32c_flipped(difference, record->layout.size - EKV_CRC_SIZE, &place);
+    *byte = (uint32_t)place;
+    return one ? EKV_OK : EKV_NOT_FOUND;
 }
 
 int ekv_record_version(const struct ekv_log *log, const struct ekv_record *record,

@@ -109,6 +109,11 @@ EKV_MUST_CHECK int ekv_record_verify(const struct ekv_log *log, const struct ekv
 EKV_MUST_CHECK int ekv_record_find(const struct ekv_log *log, uint32_t address, uint32_t sequence,
                                    struct ekv_record *record);
 
+/* Which byte of a record with a wrong checksum holds the one flipped bit that explains it.
+ * EKV_NOT_FOUND: no single one does. */
+EKV_MUST_CHECK int ekv_record_flipped(const struct ekv_log *log, const struct ekv_record *record,
+                                      uint32_t sequence, uint32_t *byte);
+
 /* Reads from the record's bytes at `offset` (its head included). */
 EKV_MUST_CHECK int ekv_record_bytes(const struct ekv_log *log, const struct ekv_record *record,
                                     uint32_t offset, void *buffer, uint32_t size);

@@ -39,9 +39,10 @@ int ekv_lookup(struct ekv *db, struct ekv_key key, uint64_t limit, struct ekv_fo
 int ekv_lookup_live(struct ekv *db, struct ekv_key key, uint64_t limit, struct ekv_found *found)
 {
     int error = ekv_lookup(db, key, limit, found);
-    if (!error && ekv_record_kind(&found->record) == EKV_RECORD_DELETE)
-        return EKV_NOT_FOUND;
-    return error;
+    if (error || ekv_record_kind(&found->record) != EKV_RECORD_DELETE)
+        return error;
+    error = ekv_record_verify(&db->log, &found->record, found->sequence);
+    return error ? error : EKV_NOT_FOUND;
 }
 
 int ekv_lookup_same(struct ekv *db, const struct ekv_record *record, struct ekv_found *found)
@@ -199,7 +200,9 @@ int ekv_apply(struct ekv *db, const struct ekv_record *record, const struct ekv_
 int ekv_entry_of(struct ekv *db, const struct ekv_found *found, struct ekv_entry *entry)
 {
     entry->removed = ekv_record_kind(&found->record) == EKV_RECORD_DELETE;
-    int error = ekv_record_version(&db->log, &found->record, found->sequence, &entry->version);
+    int error = ekv_record_verify(&db->log, &found->record, found->sequence);
+    if (!error)
+        error = ekv_record_version(&db->log, &found->record, found->sequence, &entry->version);
     if (!error)
         error = ekv_record_time(&db->log, &found->record, &entry->time);
     return error ? error : ekv_value_size(db, &found->record, &entry->size);

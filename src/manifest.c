@@ -460,6 +460,7 @@ struct chain {
     struct ekv_ring_place end;   /* behind the last whole group */
     struct ekv_ring_place write; /* where the next frame goes: behind proofs, too */
     uint32_t behind;             /* frames behind the checkpoint; one at least proves it */
+    bool torn;                   /* it ends in flash that is not blank */
 };
 
 /* Reads the chain that begins at `base`. With `catalog` NULL only sees whether it counts.
@@ -499,6 +500,7 @@ static int chain_read(struct ekv_manifest *manifest, struct ekv_catalog *catalog
     }
     if (error < 0)
         return error;
+    chain->torn = ahead.torn;
     return chain->behind > 0 ? EKV_OK : EKV_NOT_FOUND;
 }
 
@@ -551,7 +553,9 @@ int ekv_manifest_load(struct ekv_manifest *manifest, struct ekv_catalog *catalog
             manifest->end[0] = chain.end.sequence;
             manifest->end[1] = chain.end.offset;
             clean_all(manifest);
-            return chain.behind > 1 ? EKV_OK : guard_older(manifest);
+            manifest->torn = chain.torn;
+            error = chain.behind > 1 ? EKV_OK : guard_older(manifest);
+            return error ? error : ekv_ring_newer(manifest->sectors, manifest->sequence);
         }
         limit = base_of(&stamp);
     }

@@ -22,6 +22,7 @@ struct ekv_manifest {
     uint8_t *copy;          /* a page: to hold a frame while others are read */
     bool resting;           /* emptied sectors are not free at the next mount but rest */
     bool settled;           /* by ekv_manifest_settle */
+    bool torn;              /* mount: behind the last whole frame something was programmed */
     bool failed;
 };
 

@@ -140,6 +140,8 @@ static int input_load(struct ekv *db, uint32_t number, struct ekv_found *found)
     while (!error && input->cursor.address != 0) {
         error = ekv_entry_read(&db->log, input->cursor.address, run->sequence, &found->record,
                                &found->sequence);
+        if (!error) /* so that no damaged key gets a fingerprint that fits it */
+            error = ekv_record_verify(&db->log, &found->record, found->sequence);
         if (error != EKV_NOT_FOUND)
             break;
         error = ekv_run_next(&db->index, run, &input->cursor);

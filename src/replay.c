@@ -13,6 +13,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "damage.h"
 #include "own.h"
 #include "value.h"
 
@@ -256,35 +257,16 @@ static int skip_close(struct ekv *db)
     return EKV_OK;
 }
 
-/* Looks for a whole record behind the place where the log of this sector seems to end. One in a
- * later page than what was in flight there cannot come from a power cut; it is proof that the log
- * was damaged, unless that is `proven` already. `offset` is then that of the first whole record. */
-static int find_resumption(struct ekv *db, bool proven, uint32_t *offset)
+/* Enters the sector that the head's stamp names, if the log went on there. EKV_NOT_FOUND: it did
+ * not, or a recovery began a log of its own there, from an older head. */
+static int enter_successor(struct ekv *db, struct place here, struct ekv_stamp_b *stamp)
 {
-    uint32_t first = 0;
-    const struct ekv_format *format = ekv_format_of(db);
-    struct ekv_record record;
-    uint32_t at = db->log.offset, flight = at;
-    uint32_t head = ekv_address(format, db->log.sector, 0);
-    int error = ekv_record_read(&db->log, head + at, &record);
-    if (!error)
-        flight = at + record.layout.size - 1;
-    if (error < 0)
-        return error;
-    for (at += format->alignment; at < format->geometry.sector_size; at += format->alignment) {
-        error = ekv_record_read(&db->log, head + at, &record);
-        if (!error)
-            error = ekv_record_verify(&db->log, &record, db->log.sequence);
-        if (error == EKV_OK && first == 0)
-            first = at;
-        if (error == EKV_OK && (proven || at / EKV_PAGE_SIZE > flight / EKV_PAGE_SIZE)) {
-            *offset = first;
-            return EKV_OK;
-        }
-        if (error == EKV_IO)
-            return error;
-    }
-    return EKV_NOT_FOUND;
+    if (here.next >= ekv_format_of(db)->geometry.sector_count)
+        return EKV_NOT_FOUND;
+    int error = ekv_sector_stamp_read(&db->sectors, here.next, stamp);
+    if (error || stamp->previous_end == 0)
+        return error ? error : EKV_NOT_FOUND;
+    return enter_sector(db, here.next, here.sequence + 1, ekv_format_of(db)->body_offset, stamp);
 }
 
 /* Where no record follows: the log goes on in the successor, or behind damage, or it ends here. */
@@ -293,22 +275,29 @@ static int go_on(struct ekv *db, bool *ended)
     const struct ekv_format *format = ekv_format_of(db);
     struct place here = place_of(&db->log);
     struct ekv_stamp_b stamp;
-    int next = enter_sector(db, here.next, here.sequence + 1, format->body_offset, &stamp);
+    int next = enter_successor(db, here, &stamp);
     if (next < 0 || (next == EKV_OK && stamp.previous_end == here.offset))
         return next;
+    uint32_t end;
     go_to(&db->log, here);
-    int error = find_resumption(db, next == EKV_OK, &db->log.offset);
-    db->log.flushed = db->log.offset;
+    int error = ekv_damage_behind(db, next == EKV_OK, &end);
     if (error == EKV_NOT_FOUND && next != EKV_OK) {
         *ended = true;
         return EKV_OK;
     }
     if (error < 0)
         return error;
+    bool inside = error == EKV_OK;
+    if (!inside)
+        end = stamp.previous_end;
     db->read_only = db->damaged = true; /* nothing is written over what is left */
-    if (error == EKV_OK)
-        return EKV_OK;
-    return enter_sector(db, here.next, here.sequence + 1, format->body_offset, &stamp);
+    error = end > here.offset ? ekv_damage_pass(db, end) : ekv_corrupt();
+    here.offset = end;
+    if (!error && inside)
+        go_to(&db->log, here);
+    else if (!error)
+        error = enter_sector(db, here.next, here.sequence + 1, format->body_offset, &stamp);
+    return error;
 }
 
 static int replay_log(struct ekv *db)
@@ -340,16 +329,35 @@ static int replay_log(struct ekv *db)
     return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
 }
 
-/* True if everything behind the log's end is blank, as far as one program can have reached. */
+/* Whether a sector is blank from an offset on. */
+static int is_blank(struct ekv *db, uint32_t sector, uint32_t offset, bool *blank)
+{
+    const struct ekv_format *format = ekv_format_of(db);
+    *blank = true;
+    while (*blank && offset < format->geometry.sector_size) {
+        uint32_t address = ekv_address(format, sector, offset);
+        uint32_t size = ekv_page_room(address);
+        int error = ekv_flash_read(&db->sectors.flash, address, db->page, size);
+        if (error)
+            return error;
+        for (uint32_t i = 0; i < size && *blank; i++)
+            *blank = db->page[i] == 0xff;
+        offset += size;
+    }
+    return EKV_OK;
+}
+
+/* True if all that the next session will program without an erase is blank: the log behind its end,
+ * the successor, the index behind its end. */
 static int is_untouched(struct ekv *db, bool *untouched)
 {
-    uint32_t address = ekv_address(ekv_format_of(db), db->log.sector, db->log.offset);
-    uint32_t end = ekv_format_of(db)->geometry.sector_size - db->log.offset;
-    uint32_t size = ekv_min(end, EKV_PAGE_SIZE);
-    int error = ekv_flash_read(&db->sectors.flash, address, db->page, size);
-    *untouched = !error;
-    for (uint32_t i = 0; i < size && *untouched; i++)
-        *untouched = db->page[i] == 0xff;
+    const struct ekv_format *format = ekv_format_of(db);
+    uint32_t next = db->log.next;
+    int error = is_blank(db, db->log.sector, db->log.offset, untouched);
+    if (!error && *untouched && next < format->geometry.sector_count)
+        error = is_blank(db, next, ekv_stamp_b_offset(format), untouched);
+    if (!error && *untouched && db->index.sector != EKV_NO_SECTOR)
+        error = is_blank(db, db->index.sector, db->index.offset, untouched);
     return error;
 }
 
@@ -373,6 +381,8 @@ int ekv_replay(struct ekv *db)
     db->read_only |= damaged;
     if (!error)
         error = replay_log(db);
+    if (!error)
+        error = ekv_damage_end(db);
     if (error)
         return error;
     bool untouched = false;

@@ -111,6 +111,7 @@ int ekv_ring_next(struct ekv_sectors *sectors, struct ekv_ring_place *place, uin
             if (error != EKV_NOT_FOUND)
                 return error;
             if (!rest_is_blank(sectors, &at)) {
+                place->torn = true;
                 error = frame_behind(sectors, at, last);
                 return error == EKV_OK ? EKV_CORRUPT : error;
             }
@@ -123,4 +124,60 @@ int ekv_ring_next(struct ekv_sectors *sectors, struct ekv_ring_place *place, uin
         place->sequence++;
         place->offset = format->body_offset;
     }
+}
+
+/* Edits in a sector of the ring if its sequence number is `sequence`. */
+static int count_edits(struct ekv_sectors *sectors, uint32_t sector, uint32_t sequence,
+                       uint32_t *count)
+{
+    struct ekv_ring_place place = {sector, sequence, sectors->format.body_offset, false};
+    uint8_t type;
+    uint32_t size;
+    int error = ekv_ring_frame(sectors, &place, &type, &size);
+    *count = 0;
+    while (!error) {
+        *count += type == (EKV_FRAME_EDIT | EKV_FRAME_FINAL);
+        error = ekv_ring_next(sectors, &place, sequence, &type, &size);
+    }
+    return error == EKV_IO ? error : EKV_OK;
+}
+
+/* A sector's stamp is programmed before its first frame: where a frame is whole and the stamp is
+ * not, the stamp was damaged. Sectors are erased only when their chain is older than the one that
+ * counts. With a whole stamp the sector was passed over because its chain has no whole checkpoint
+ * with a frame behind it. That frame may have been in flight; if there are two edits it was not. */
+int ekv_ring_newer(struct ekv_sectors *sectors, uint32_t last)
+{
+    uint32_t ring = sectors->format.ring_count, sector, edits = 0;
+    struct ekv_stamp_b newest, stamp;
+    int error = ekv_ring_newest(sectors, UINT64_MAX, &sector, &newest);
+    if (error)
+        return error;
+    for (sector = 0; sector < ring; sector++) {
+        /* As far as the number of a new chain can lie ahead, see manifest.c. */
+        uint32_t first = last + 1, behind = newest.sequence + 2 + (ring + 1) * (ring / 3 + 1);
+        struct ekv_ring_place place = {sector, 0, sectors->format.body_offset, false};
+        uint8_t type;
+        uint32_t size;
+        error = ekv_sector_stamp_read(sectors, sector, &stamp);
+        bool stamped = error == EKV_OK;
+        if (!error && stamp.sequence <= last)
+            continue;
+        if (!error) {
+            first = stamp.sequence;
+            behind = first + 1;
+        } else if (error == EKV_NOT_FOUND) {
+            error = ekv_ring_frame(sectors, &place, &type, &size);
+            if (error == EKV_NOT_FOUND && rest_is_blank(sectors, &place))
+                continue;
+        }
+        for (uint32_t sequence = first; error >= 0 && sequence < behind; sequence++) {
+            error = count_edits(sectors, sector, sequence, &edits);
+            if (!error && edits > (stamped ? 1 : 0))
+                return EKV_CORRUPT;
+        }
+        if (error < 0)
+            return error;
+    }
+    return EKV_OK;
 }

@@ -9,6 +9,7 @@ struct ekv_ring_place {
     uint32_t sector;
     uint32_t sequence;
     uint32_t offset;
+    bool torn; /* no frame is here, but something was programmed */
 };
 
 /* The ring sector with the largest sequence number below `limit`, or with that number.
@@ -25,8 +26,14 @@ EKV_MUST_CHECK int ekv_ring_frame(struct ekv_sectors *sectors, struct ekv_ring_p
 
 /* The next frame: here, or behind the blank rest of the page at the next one, or of the sector in
  * the chain's next sector, up to the one with the number `last`.
- * Errors: EKV_NOT_FOUND (the chain ends here), EKV_CORRUPT (a frame behind a torn one). */
+ * Errors: EKV_NOT_FOUND (the chain ends here, `torn` if not in blank flash), EKV_CORRUPT (a frame
+ * behind a torn one). */
 EKV_MUST_CHECK int ekv_ring_next(struct ekv_sectors *sectors, struct ekv_ring_place *place,
                                  uint32_t last, uint8_t *type, uint32_t *size);
+
+/* EKV_CORRUPT if the ring holds frames of a newer chain, or of a newer sector of a chain, than the
+ * one that ends with the number `last`, which a mount would have found if a stamp were not damaged.
+ * Flash: reads the stamps of the ring, and sectors that have none. */
+EKV_MUST_CHECK int ekv_ring_newer(struct ekv_sectors *sectors, uint32_t last);
 
 #endif

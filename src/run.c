@@ -351,6 +351,22 @@ static int compare_at(const struct ekv_index *index, const struct ekv_run *run,
     return EKV_NOT_FOUND;
 }
 
+/* Verifies the record that an entry of the cursor's leaf points to, if there is one. */
+static int verify_at(const struct ekv_index *index, const struct ekv_run *run,
+                     const struct ekv_run_cursor *cursor, uint32_t place)
+{
+    struct ekv_record record;
+    uint32_t address, sequence;
+    if (place >= cursor->leaf_count)
+        return EKV_OK;
+    int error = ekv_leaf_entry(index, cursor->pages[0], place, &address);
+    if (!error)
+        error = ekv_entry_read(index->log, address, run->sequence, &record, &sequence);
+    if (!error)
+        error = ekv_record_verify(index->log, &record, sequence);
+    return error == EKV_NOT_FOUND ? EKV_OK : error;
+}
+
 /* Binary search in the cursor's leaf for the first entry >= key (> key with `after`). */
 static int search_leaf(const struct ekv_index *index, const struct ekv_run *run,
                        struct ekv_run_cursor *cursor, struct ekv_key key, bool after)
@@ -368,7 +384,9 @@ static int search_leaf(const struct ekv_index *index, const struct ekv_run *run,
             high = middle;
     }
     cursor->places[0] = (uint8_t)low;
-    return EKV_OK;
+    /* A damaged key that misled the search stands at one side of where it ended. */
+    int error = verify_at(index, run, cursor, low);
+    return error || low == 0 ? error : verify_at(index, run, cursor, low - 1);
 }
 
 /* The first entry >= key (> key with `after`). */

@@ -216,7 +216,9 @@ static int changed(struct ekv_txn *txn, int error, const struct ekv_found *found
     uint64_t version;
     if (error)
         return error == EKV_NOT_FOUND ? EKV_OK : error;
-    error = ekv_record_version(&txn->db->log, &found->record, found->sequence, &version);
+    error = ekv_record_verify(&txn->db->log, &found->record, found->sequence);
+    if (!error)
+        error = ekv_record_version(&txn->db->log, &found->record, found->sequence, &version);
     if (error)
         return error;
     return version > txn->begin.version ? EKV_CONFLICT : EKV_OK;

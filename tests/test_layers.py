@@ -33,6 +33,7 @@ LAYERS = [
     ("L5 merge", ["merge"]),
     ("L5 retention", ["retain"]),
     ("L5 gc", ["gc"]),
+    ("L6 damage", ["damage"]),
     ("L6 replay", ["replay"]),
     ("L6 recovery", ["recover"]),
     ("L6 work", ["work"]),

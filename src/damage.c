@@ -1,0 +1,124 @@
+/* Tells damage from what power cuts leave.
+ *
+ * A program is started after the one before it has returned, so whatever is whole proves all that
+ * was programmed earlier. Within one program nothing is proven: power may have been lost in the
+ * middle of it. An unmount programs the close record alone, and after a barrier.
+ *
+ * Nothing is repaired. A damaged record keeps its place: reading its key leads to it, and to
+ * EKV_CORRUPT. That takes knowing its key, so the checksum must tell that the key is right: there
+ * is at most one bit in a record of which it can be said that flipping it would make the checksum
+ * fit.
+ */
+#include "damage.h"
+
+#include "crc32c.h"
+
+static int whole_record(struct ekv *db, uint32_t sector, uint32_t sequence, uint32_t offset,
+                        struct ekv_record *record)
+{
+    int error = ekv_record_read(&db->log, ekv_address(ekv_format_of(db), sector, offset), record);
+    return error ? error : ekv_record_verify(&db->log, record, sequence);
+}
+
+int ekv_damage_behind(struct ekv *db, bool proven, uint32_t *offset)
+{
+    const struct ekv_format *format = ekv_format_of(db);
+    struct ekv_record record;
+    uint32_t sector = db->log.sector, begin = db->log.offset, flight = begin;
+    int error = ekv_record_read(&db->log, ekv_address(format, sector, begin), &record);
+    if (!error)
+        flight += record.layout.size - 1;
+    if (error < 0)
+        return error;
+    *offset = 0;
+    for (uint32_t at = begin + format->alignment; at < format->geometry.sector_size;
+         at += format->alignment) {
+        error = whole_record(db, sector, db->log.sequence, at, &record);
+        if (error == EKV_IO)
+            return error;
+        if (error)
+            continue;
+        *offset = *offset ? *offset : at;
+        if (proven || at / EKV_PAGE_SIZE > flight / EKV_PAGE_SIZE ||
+            ekv_record_kind(&record) >= EKV_RECORD_CLOSE)
+            return EKV_OK;
+    }
+    return EKV_NOT_FOUND;
+}
+
+int ekv_damage_pass(struct ekv *db, uint32_t end)
+{
+    const struct ekv_format *format = ekv_format_of(db);
+    struct ekv_record record;
+    uint32_t byte, begin = db->log.offset;
+    int error = ekv_record_read(&db->log, ekv_address(format, db->log.sector, begin), &record);
+    if (!error && record.layout.size != end - begin)
+        error = EKV_NOT_FOUND;
+    if (!error)
+        error = ekv_record_flipped(&db->log, &record, db->log.sequence, &byte);
+    if (!error && byte < record.layout.head_size + record.layout.key_size)
+        error = EKV_NOT_FOUND;
+    if (error)
+        return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
+    uint8_t kind = ekv_record_kind(&record);
+    if (kind == EKV_RECORD_CHUNK || kind == EKV_RECORD_LIST || kind == EKV_RECORD_OPEN)
+        return EKV_OK; /* whoever reads the value meets it; an open record says nothing */
+    if (kind > EKV_RECORD_HEAD || !(record.layout.type & EKV_RECORD_COMMITS))
+        return ekv_corrupt(); /* a transaction hangs on it */
+    return ekv_point(db, &record, false);
+}
+
+/* True if a log sector holds something that was committed in it, and not only copied to it, as an
+ * interrupted recovery does. */
+static int holds_commit(struct ekv *db, uint32_t sector, uint32_t sequence, bool *holds)
+{
+    const struct ekv_format *format = ekv_format_of(db);
+    uint32_t offset = format->body_offset;
+    *holds = false;
+    while (offset < format->geometry.sector_size && !*holds) {
+        struct ekv_record record;
+        int error = whole_record(db, sector, sequence, offset, &record);
+        if (error)
+            return error == EKV_IO ? error : EKV_OK;
+        *holds =
+            (record.layout.type & EKV_RECORD_COMMITS) && !(record.layout.type & EKV_RECORD_MOVED);
+        offset += record.layout.size;
+    }
+    return EKV_OK;
+}
+
+/* The manifest does not end in blank flash: either an edit was in flight when power was lost, and
+ * the log ends here, or the edit was damaged and the store went on. */
+static int check_manifest(struct ekv *db)
+{
+    uint32_t count = ekv_format_of(db)->geometry.sector_count;
+    if (db->closed)
+        return ekv_corrupt();
+    for (uint32_t i = ekv_format_of(db)->ring_count; i < count; i++) {
+        struct ekv_stamp_b stamp;
+        bool holds = false;
+        int error = ekv_sector_stamp_read(&db->sectors, i, &stamp);
+        if (!error && stamp.kind == EKV_KIND_LOG && stamp.sequence > db->log.sequence)
+            error = holds_commit(db, i, stamp.sequence, &holds);
+        if (error < 0)
+            return error;
+        if (holds)
+            return ekv_corrupt();
+    }
+    return EKV_OK;
+}
+
+int ekv_damage_end(struct ekv *db)
+{
+    const struct ekv_format *format = ekv_format_of(db);
+    struct ekv_record record;
+    uint32_t next = db->log.next;
+    if (!db->closed && next >= format->ring_count && next < format->geometry.sector_count) {
+        int error = whole_record(db, next, db->log.sequence + 1, format->body_offset, &record);
+        if (error == EKV_OK)
+            return ekv_corrupt();
+        if (error == EKV_IO)
+            return error;
+    }
+    return db->manifest.torn ? check_manifest(db) : EKV_OK;
+}
