@@ -94,6 +94,10 @@ static int check_manifest(struct ekv *db)
     uint32_t count = ekv_format_of(db)->geometry.sector_count;
     if (db->closed)
         return ekv_corrupt();
+    if (ekv_log_position(&db->log) <=
+        ekv_position(ekv_format_of(db), 1, ekv_format_of(db)->body_offset))
+        return EKV_OK; /* a format was cut off; what lies in the sectors is of the store before it
+                        */
     for (uint32_t i = ekv_format_of(db)->ring_count; i < count; i++) {
         struct ekv_stamp_b stamp;
         bool holds = false;
