@@ -10,6 +10,7 @@
 
 #include "lookup.h"
 #include "value.h"
+#include "walk.h"
 
 struct check {
     struct ekv *db;

@@ -17,6 +17,7 @@
 
 #include "own.h"
 #include "value.h"
+#include "walk.h"
 
 enum { ENTRIES_MAX = 128 }; /* of a step that finds many hidden ones */
 

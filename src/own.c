@@ -6,6 +6,8 @@
  */
 #include "own.h"
 
+#include "walk.h"
+
 static int own_sector(void *context, uint32_t sector)
 {
     struct ekv *db = context;

@@ -291,7 +291,7 @@ static int go_on(struct ekv *db, bool *ended)
     if (!inside)
         end = stamp.previous_end;
     db->read_only = db->damaged = true; /* nothing is written over what is left */
-    error = end > here.offset ? ekv_damage_pass(db, end) : ekv_corrupt();
+    error = end > here.offset ? ekv_damage_pass(db, end) : EKV_OK;
     here.offset = end;
     if (!error && inside)
         go_to(&db->log, here);

@@ -93,8 +93,8 @@ static uint32_t link_at(const struct ekv_format *format, const struct ekv_page *
     return link->size <= page->size - offset - head ? offset + head + link->size : 0;
 }
 
-static int child_at(const struct ekv_format *format, const struct ekv_page *page, uint32_t place,
-                    uint32_t *child)
+int ekv_page_child(const struct ekv_format *format, const struct ekv_page *page, uint32_t place,
+                   uint32_t *child)
 {
     struct link link = {0};
     uint32_t offset = EKV_PAGE_HEAD_SIZE;
@@ -177,7 +177,7 @@ static int descend(const struct ekv_index *index, const struct ekv_run *run,
         int error = ekv_page_read(index, run, cursor->pages[level], (uint8_t)level, &page);
         if (error)
             return error;
-        error = child_at(format, &page, cursor->places[level], &child);
+        error = ekv_page_child(format, &page, cursor->places[level], &child);
         if (error)
             return error;
         level--;
@@ -244,6 +244,16 @@ int ekv_leaf_entry(const struct ekv_index *index, uint32_t leaf, uint32_t place,
     return error;
 }
 
+/* The record that the entry at a place of the cursor's leaf leads to. */
+static int entry_at(const struct ekv_index *index, const struct ekv_run *run,
+                    const struct ekv_run_cursor *cursor, uint32_t place, uint32_t *address,
+                    struct ekv_record *record, uint32_t *sequence)
+{
+    *address = 0;
+    int error = ekv_leaf_entry(index, cursor->pages[0], place, address);
+    return error ? error : ekv_entry_read(index->log, *address, run->sequence, record, sequence);
+}
+
 /* Sets `address` from the place, or moves on in `direction` to the nearest entry that is not
  * stale. `record` is then what it points to. */
 static int settle(const struct ekv_index *index, const struct ekv_run *run,
@@ -252,10 +262,8 @@ static int settle(const struct ekv_index *index, const struct ekv_run *run,
     for (;;) {
         uint32_t sequence, address;
         if (cursor->places[0] < cursor->leaf_count) {
-            int error = ekv_leaf_entry(index, cursor->pages[0], cursor->places[0], &address);
-            if (error)
-                return error;
-            error = ekv_entry_read(index->log, address, run->sequence, record, &sequence);
+            int error =
+                entry_at(index, run, cursor, cursor->places[0], &address, record, &sequence);
             cursor->address = address;
             if (error != EKV_NOT_FOUND)
                 return error;
@@ -340,31 +348,13 @@ static int compare_at(const struct ekv_index *index, const struct ekv_run *run,
     for (; *place < end; (*place)++) {
         struct ekv_record record;
         uint32_t address, sequence;
-        int error = ekv_leaf_entry(index, cursor->pages[0], *place, &address);
-        if (!error)
-            error = ekv_entry_read(index->log, address, run->sequence, &record, &sequence);
+        int error = entry_at(index, run, cursor, *place, &address, &record, &sequence);
         if (!error)
             return ekv_record_compare(index->log, &record, key, order);
         if (error != EKV_NOT_FOUND)
             return error;
     }
     return EKV_NOT_FOUND;
-}
-
-/* Verifies the record that an entry of the cursor's leaf points to, if there is one. */
-static int verify_at(const struct ekv_index *index, const struct ekv_run *run,
-                     const struct ekv_run_cursor *cursor, uint32_t place)
-{
-    struct ekv_record record;
-    uint32_t address, sequence;
-    if (place >= cursor->leaf_count)
-        return EKV_OK;
-    int error = ekv_leaf_entry(index, cursor->pages[0], place, &address);
-    if (!error)
-        error = ekv_entry_read(index->log, address, run->sequence, &record, &sequence);
-    if (!error)
-        error = ekv_record_verify(index->log, &record, sequence);
-    return error == EKV_NOT_FOUND ? EKV_OK : error;
 }
 
 /* Binary search in the cursor's leaf for the first entry >= key (> key with `after`). */
@@ -385,8 +375,16 @@ static int search_leaf(const struct ekv_index *index, const struct ekv_run *run,
     }
     cursor->places[0] = (uint8_t)low;
     /* A damaged key that misled the search stands at one side of where it ended. */
-    int error = verify_at(index, run, cursor, low);
-    return error || low == 0 ? error : verify_at(index, run, cursor, low - 1);
+    for (uint32_t i = low - (low > 0); i <= low && i < cursor->leaf_count; i++) {
+        struct ekv_record record;
+        uint32_t address, sequence;
+        int error = entry_at(index, run, cursor, i, &address, &record, &sequence);
+        if (!error)
+            error = ekv_record_verify(index->log, &record, sequence);
+        if (error < 0)
+            return error;
+    }
+    return EKV_OK;
 }
 
 /* The first entry >= key (> key with `after`). */
@@ -605,59 +603,6 @@ int ekv_filter_address(const struct ekv_index *index, const struct ekv_run *run,
     return EKV_OK;
 }
 
-int ekv_run_walk(const struct ekv_index *index, const struct ekv_run *run,
-                 int (*visit)(void *context, uint32_t address, const struct ekv_page *page),
-                 void *context)
-{
-    const struct ekv_format *format = &index->log->sectors->format;
-    uint32_t pages[EKV_RUN_HEIGHT_MAX], places[EKV_RUN_HEIGHT_MAX];
-    uint32_t level = run->height - 1u;
-    pages[level] = run->root;
-    places[level] = 0;
-    while (level < run->height) {
-        struct ekv_page page;
-        uint32_t child;
-        int error = ekv_page_read(index, run, pages[level], (uint8_t)level, &page);
-        if (!error && level > 0) /* all links are sound if the last one is */
-            error = child_at(format, &page, page.count - 1u, &child);
-        if (error == EKV_IO)
-            return error;
-        uint32_t count = !error && level > 0 ? page.count : 0;
-        if (places[level] == 0) {
-            int result = visit(context, pages[level], error ? NULL : &page);
-            if (result)
-                return result;
-        }
-        if (places[level] == count) {
-            level++;
-            continue;
-        }
-        error = ekv_page_read(index, run, pages[level], (uint8_t)level, &page);
-        if (!error)
-            error = child_at(format, &page, places[level]++, &child);
-        if (error)
-            return error;
-        pages[--level] = child;
-        places[level] = 0;
-    }
-    return EKV_OK;
-}
-
-struct sectors_visit {
-    const struct ekv_format *format;
-    int (*visit)(void *context, uint32_t sector);
-    void *context;
-    bool damaged;
-};
-
-static int visit_page(void *context, uint32_t address, const struct ekv_page *page)
-{
-    struct sectors_visit *sectors = context;
-    sectors->damaged |= !page;
-    return page ? sectors->visit(sectors->context, ekv_sector_of(sectors->format, address))
-                : EKV_OK;
-}
-
 int ekv_filter_read(const struct ekv_index *index, const struct ekv_run *run, uint32_t number,
                     uint8_t block[EKV_FILTER_BLOCK_SIZE])
 {
@@ -668,42 +613,5 @@ int ekv_filter_read(const struct ekv_index *index, const struct ekv_run *run, ui
     if (!error && ekv_load(block, 2) !=
                       ekv_filter_crc(&index->log->sectors->format, run->id, number, block + 2))
         error = EKV_CORRUPT;
-    return error;
-}
-
-/* The sectors that the map of a filter names; where no block of it lies the map is damaged. */
-static int visit_map(const struct ekv_index *index, const struct ekv_run *run,
-                     struct sectors_visit *sectors)
-{
-    uint32_t per_sector = ekv_filter_sector_blocks(sectors->format);
-    for (uint32_t block = 0; block < run->filter_blocks; block += per_sector) {
-        uint8_t bytes[EKV_FILTER_BLOCK_SIZE];
-        uint32_t address;
-        int error = ekv_filter_read(index, run, block, bytes);
-        if (!error)
-            error = ekv_filter_address(index, run, block, &address);
-        if (error == EKV_CORRUPT) {
-            sectors->damaged = true;
-            continue;
-        }
-        if (!error)
-            error = sectors->visit(sectors->context, ekv_sector_of(sectors->format, address));
-        if (error)
-            return error;
-    }
-    return EKV_OK;
-}
-
-int ekv_run_sectors(const struct ekv_index *index, const struct ekv_run *run,
-                    int (*visit)(void *context, uint32_t sector), void *context, bool *damaged)
-{
-    const struct ekv_format *format = &index->log->sectors->format;
-    struct sectors_visit sectors = {format, visit, context, false};
-    int error = ekv_run_walk(index, run, visit_page, &sectors);
-    if (!error && run->filter != 0)
-        error = visit(context, ekv_sector_of(format, run->filter));
-    if (!error && run->filter != 0 && run->filter_blocks > ekv_filter_sector_blocks(format))
-        error = visit_map(index, run, &sectors);
-    *damaged = sectors.damaged;
     return error;
 }

@@ -49,6 +49,11 @@ struct ekv_page {
 EKV_MUST_CHECK int ekv_page_read(const struct ekv_index *index, const struct ekv_run *run,
                                  uint32_t address, uint8_t level, struct ekv_page *page);
 
+/* The page below that the link at `place` of an inner page leads to. EKV_CORRUPT if the page does
+ * not hold so many whole links. */
+EKV_MUST_CHECK int ekv_page_child(const struct ekv_format *format, const struct ekv_page *page,
+                                  uint32_t place, uint32_t *child);
+
 /* The record that the entry at `place` of a leaf (below its count) leads to. Flash: one read. */
 EKV_MUST_CHECK int ekv_leaf_entry(const struct ekv_index *index, uint32_t leaf, uint32_t place,
                                   uint32_t *address);
@@ -112,20 +117,6 @@ EKV_MUST_CHECK int ekv_run_leaf_next(const struct ekv_index *index, const struct
 EKV_MUST_CHECK int ekv_run_find(const struct ekv_index *index, const struct ekv_run *run,
                                 struct ekv_key key, uint32_t hash, uint64_t limit,
                                 uint32_t *address);
-
-/* Calls `visit` with every page of the run, those above before those below, until it returns
- * something else than EKV_OK. `page` is NULL for a damaged one, and what is below that is passed
- * over; otherwise it is valid until the next read. Flash: three reads a page. */
-EKV_MUST_CHECK int ekv_run_walk(const struct ekv_index *index, const struct ekv_run *run,
-                                int (*visit)(void *context, uint32_t address,
-                                             const struct ekv_page *page),
-                                void *context);
-
-/* Calls `visit` with the sector of every page of the run, and of its filter and the filter's map:
- * once for each. What is damaged is passed over, and `damaged` set. */
-EKV_MUST_CHECK int ekv_run_sectors(const struct ekv_index *index, const struct ekv_run *run,
-                                   int (*visit)(void *context, uint32_t sector), void *context,
-                                   bool *damaged);
 
 /* Bits of the filter: sets or tests those of `hash` in a block's 30 bytes. */
 void ekv_filter_set(uint8_t *bits, uint32_t hash);

@@ -191,13 +191,13 @@ def stamp_b_manifest():
     return Expect(store, mount=NO_STORE, findings=NOWHERE)
 
 
-@broken("stamp-b-chain", "a bit of stamp B of the newest chain, as a power cut leaves it: the log from "
-        "the chain before on has it all")
+@broken("stamp-b-chain", "a bit of stamp B of the newest chain, which no power cut leaves: frames behind "
+        "it were programmed")
 def stamp_b_chain():
     store = closed()
     store.checkpoint()
     store.flip("stamp b of 1", 1)
-    return Expect(store)
+    return Expect(store, mount=CORRUPT, findings=UNMOUNTABLE)
 
 
 @broken("stamp-b-cycle", "stamp B of a log sector names itself as the next", closed=False)
@@ -278,7 +278,8 @@ def log_middle():
         store.put(b"fill %d" % i, words(24))
     store.close()
     store.flip("boot 3", 7)
-    return Expect(store, mount=READ_ONLY, reads={b"boot": b"2"}, findings=[("log-damage", 0)])
+    return damaged(store, b"boot", mount=READ_ONLY,
+                   findings=[("log-damage", 0), ("value-crc", at(store, "boot 3"))])
 
 
 @broken("commit-more", "a commit record says one record more than there is")

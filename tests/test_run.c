@@ -15,6 +15,7 @@
 
 #include "build.h"
 #include "fixture.h"
+#include "walk.h"
 
 enum { ENTRIES_MAX = 6000, KEY_MAX = 4096, RUN_ID = 5 };
 
