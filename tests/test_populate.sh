@@ -117,6 +117,41 @@ what_a_store_writes_as_an_archive_fills_another()
     cmp one two || complain "it is another image: $("$ekv" diff one two 2>&1 | head)"
 }
 
+# What ekvfs stored of a tree that was copied onto it, this command writes as an archive of the tree;
+# also while it is mounted.
+what_a_mount_stored_comes_out_as_an_archive()
+{
+    (exec 3<>/dev/fuse) 2>/dev/null || { echo "SKIPPED: no /dev/fuse"; return; }
+    tree
+    store
+    mkdir mnt
+    "$EKV_BUILD_DIR/ekvfs" image mnt || { complain "it does not mount"; return; }
+    cp -a tree/. mnt/ || complain "cp fails"
+    chmod 640 mnt/nothing
+    sync -f mnt/nothing
+    "$ekv" -C image dump --tar >mounted.tar || complain "a mounted store cannot be dumped"
+    refuses 2 'is in use by ekvfs' "$ekv" -C image load mounted.tar
+    refuses 2 'is in use by ekvfs' "$ekv" -C image apply mounted.tar
+    refuses 2 'is in use by ekvfs' "$ekv" -C image compact
+    tar -C mnt --format=posix -cf expected.tar .
+    mkdir extracted
+    tar -C extracted -xpf mounted.tar || complain "tar cannot extract it"
+    (cd extracted && find . -printf '%p %y %m %T@ %l\n' | sort) >got
+    (cd mnt && find . -printf '%p %y %m %T@ %l\n' | sort) >wanted
+    # What has the time of its commit is written with whole seconds.
+    diff <(sed 's/\(\.[0-9]*\) /.0 /' got) <(sed 's/\(\.[0-9]*\) /.0 /' wanted) >out ||
+        complain "the archive has other attributes: $(head out)"
+    diff -r --no-dereference extracted mnt || complain "the archive has other content"
+    fusermount3 -u mnt
+    while ! flock -xn image true; do sleep 0.1; done # until the daemon has let go of it
+    "$ekv" -C image dump --tar | cmp - mounted.tar || complain "after the unmount it is another archive"
+    chmod 640 tree/nothing
+    touch -d '1969-12-31 23:00:00Z' tree/nothing
+    make other tree --size 1M
+    run 0 "$ekv" -C image load mounted.tar
+    diff <("$ekv" -C image dump) <("$ekv" -C other dump) >/dev/null || complain "keys differ"
+}
+
 times_after_source_date_epoch_become_it()
 {
     rm -rf tree

@@ -1,8 +1,15 @@
-/* `ekv apply`: many puts and deletes as one transaction, all of them or none. */
+/* `ekv apply`: many puts and deletes as one transaction, all of them or none.
+ *
+ * All lines are read, and their conditions looked at, before anything is written: a mistake costs
+ * the flash nothing. Of several changes of a key only the last is made, and they are made in the
+ * order of the keys, in which the engine adds them to a large transaction fastest.
+ */
 #define _GNU_SOURCE
+#include <stdlib.h>
 #include <string.h>
 
 #include "change.h"
+#include "scan.h"
 #include "writer.h"
 
 /* Looks whether the store, as it was before, fulfils the conditions of a change. EKV_CONFLICT after
@@ -38,20 +45,65 @@ static int check_conditions(const struct input *input, struct store *store,
     return EKV_OK;
 }
 
-static int apply_line(struct input *input, struct writer *writer, const char *line, size_t size)
+struct list {
+    struct numbered {
+        struct change change;
+        size_t number;
+    } * items;
+    size_t count, capacity;
+};
+
+static int read_line(struct input *input, struct store *store, struct list *list, const char *line,
+                     size_t size)
 {
     struct change change;
     if (change_is_blank(line, size))
         return EKV_OK;
     if (!change_parse(input, line, size, &change))
         return EKV_INVALID;
-    int error = check_conditions(input, writer->store, &change);
-    if (!error && change.remove)
-        error = writer_delete(writer, change.key);
-    else if (!error)
-        error = writer_put(writer, change.key, change.value, change.value_size);
-    change_free(&change);
-    return error;
+    int error = check_conditions(input, store, &change);
+    if (error) {
+        change_free(&change);
+        return error;
+    }
+    if (list->count == list->capacity) {
+        list->capacity = list->capacity ? 2 * list->capacity : 64;
+        list->items = allocate_again(list->items, list->capacity * sizeof *list->items);
+    }
+    list->items[list->count] = (struct numbered){change, list->count};
+    list->count++;
+    return EKV_OK;
+}
+
+static int compare_keys(const struct change *one, const struct change *other)
+{
+    if (one->key.space != other->key.space)
+        return one->key.space < other->key.space ? -1 : 1;
+    return key_compare(one->key.bytes, one->key.size, other->key.bytes, other->key.size);
+}
+
+static int compare(const void *one, const void *other)
+{
+    const struct numbered *a = one, *b = other;
+    int order = compare_keys(&a->change, &b->change);
+    return order ? order : (a->number > b->number) - (a->number < b->number);
+}
+
+static int make_changes(struct writer *writer, struct list *list)
+{
+    int error = EKV_OK;
+    if (list->count > 0)
+        qsort(list->items, list->count, sizeof *list->items, compare);
+    for (size_t i = 0; i < list->count && !error; i++) {
+        const struct change *change = &list->items[i].change;
+        if (i + 1 < list->count && compare_keys(change, &list->items[i + 1].change) == 0)
+            continue;
+        if (change->remove)
+            error = writer_delete(writer, change->key);
+        else
+            error = writer_put(writer, change->key, change->value, change->value_size);
+    }
+    return error ? error : writer_commit(writer);
 }
 
 static void report(const struct tool *tool, const struct store *store,
@@ -74,6 +126,7 @@ static int apply(struct tool *tool, struct input *input)
 {
     struct store store;
     struct writer writer;
+    struct list list = {0};
     char *line;
     size_t size;
     int error = store_open_mounted(tool, &store, true);
@@ -81,14 +134,17 @@ static int apply(struct tool *tool, struct input *input)
         return STATUS_FAILED;
     writer_open(&writer, tool, &store, true);
     while (!error && input_line(input, &line, &size))
-        error = apply_line(input, &writer, line, size);
+        error = read_line(input, &store, &list, line, size);
     if (!error && input->failed)
         error = EKV_IO;
     if (!error)
-        error = writer_commit(&writer);
+        error = make_changes(&writer, &list);
     if (!error)
         report(tool, &store, &writer.counts);
     writer_close(&writer);
+    for (size_t i = 0; i < list.count; i++)
+        change_free(&list.items[i].change);
+    free(list.items);
     int closed = store_close(tool, &store);
     return error == EKV_CONFLICT ? STATUS_NO : error || closed ? STATUS_FAILED : STATUS_OK;
 }
@@ -120,7 +176,8 @@ const struct command command_apply = {
         "\"value_base64\". With \"if_absent\":true or \"if_version\":N the change is only made if "
         "the\n"
         "store, as it was before, has no such key, or this version of it; else nothing is\n"
-        "changed, and the exit status is 1. To delete what is not there is no error, and a\n"
-        "value that is there already is not written again. The image must not be mounted.\n",
+        "changed, and the exit status is 1. Of several changes of a key the last counts. To\n"
+        "delete what is not there is no error, and a value that is there already is not\n"
+        "written again. The image must not be mounted.\n",
     .run = run,
 };
