@@ -14,9 +14,9 @@
 #include "input.h"
 #include "prompt.h"
 #include "scan.h"
-#include "store.h"
+#include "writer.h"
 
-enum { WORDS_MAX = 64, TABLE_SIZE = 256 * EKV_TXN_ENTRY_SIZE, PIECE_SIZE = 64 * 1024 };
+enum { WORDS_MAX = 64, PIECE_SIZE = 64 * 1024 };
 
 static const struct option_spec options[] = {
     {"read-only", 'r', NULL, "only look; works while the image is mounted too"},
@@ -203,20 +203,6 @@ static int do_get(struct shell *shell)
     return error ? failed(shell, &shell->words[1], error) : STATUS_OK;
 }
 
-static int grow(struct shell *shell)
-{
-    void *table = allocate(2 * shell->table_size);
-    int error = ekv_txn_grow(&shell->txn, table, 2 * shell->table_size);
-    if (error) {
-        free(table);
-        return error;
-    }
-    free(shell->table);
-    shell->table = table;
-    shell->table_size *= 2;
-    return EKV_OK;
-}
-
 static int put(struct shell *shell, struct ekv_key key, const struct word *value)
 {
     if (!shell->in_txn)
@@ -224,7 +210,7 @@ static int put(struct shell *shell, struct ekv_key key, const struct word *value
     int error = ekv_txn_put(&shell->txn, key, value->bytes, value->size);
     if (error != EKV_MEMORY)
         return error;
-    error = grow(shell);
+    error = transaction_grow(&shell->txn, &shell->table, &shell->table_size);
     return error ? error : ekv_txn_put(&shell->txn, key, value->bytes, value->size);
 }
 
@@ -241,7 +227,7 @@ static int remove_key(struct shell *shell, struct ekv_key key)
     int error = ekv_txn_delete(&shell->txn, key);
     if (error != EKV_MEMORY)
         return error;
-    error = grow(shell);
+    error = transaction_grow(&shell->txn, &shell->table, &shell->table_size);
     return error ? error : ekv_txn_delete(&shell->txn, key);
 }
 
@@ -305,7 +291,7 @@ static int do_begin(struct shell *shell)
     if (shell->store.image.read_only)
         return failed(shell, NULL, EKV_READ_ONLY);
     if (!shell->table)
-        shell->table = allocate(shell->table_size = TABLE_SIZE);
+        shell->table = allocate(shell->table_size = TRANSACTION_TABLE_SIZE);
     int error = ekv_txn_begin(&shell->txn, shell->store.db, shell->table, shell->table_size);
     shell->in_txn = !error;
     return error ? failed(shell, NULL, error) : STATUS_OK;

@@ -12,7 +12,6 @@
 #include <unistd.h>
 
 enum {
-    TABLE_SIZE = 256 * EKV_TXN_ENTRY_SIZE,
     PIECE_SIZE = 64 * 1024,
     CHANGES_MAX = 256,
     SIZE_MAX_PART = 16, /* of the store, for a transaction */
@@ -102,7 +101,7 @@ static int begin(struct writer *writer)
     if (writer->open)
         return EKV_OK;
     if (!writer->table) {
-        writer->table_size = TABLE_SIZE;
+        writer->table_size = TRANSACTION_TABLE_SIZE;
         writer->table = allocate(writer->table_size);
     }
     int error = ekv_txn_begin(&writer->txn, writer->store->db, writer->table, writer->table_size);
@@ -111,18 +110,23 @@ static int begin(struct writer *writer)
     return error;
 }
 
-static int grow(struct writer *writer)
+int transaction_grow(struct ekv_txn *txn, void **table, size_t *table_size)
 {
-    void *table = allocate(2 * writer->table_size);
-    int error = ekv_txn_grow(&writer->txn, table, 2 * writer->table_size);
+    void *larger = allocate(2 * *table_size);
+    int error = ekv_txn_grow(txn, larger, 2 * *table_size);
     if (error) {
-        free(table);
+        free(larger);
         return error;
     }
-    free(writer->table);
-    writer->table = table;
-    writer->table_size *= 2;
+    free(*table);
+    *table = larger;
+    *table_size *= 2;
     return EKV_OK;
+}
+
+static int grow(struct writer *writer)
+{
+    return transaction_grow(&writer->txn, &writer->table, &writer->table_size);
 }
 
 static int end_transaction(struct writer *writer)

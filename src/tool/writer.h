@@ -29,6 +29,11 @@ struct writer {
     bool progress_shown;
 };
 
+enum { TRANSACTION_TABLE_SIZE = 256 * EKV_TXN_ENTRY_SIZE }; /* to begin with */
+
+/* Doubles a transaction's table, which was made by `allocate`. */
+EKV_MUST_CHECK int transaction_grow(struct ekv_txn *txn, void **table, size_t *table_size);
+
 /* Begins; nothing is written yet. */
 void writer_open(struct writer *writer, struct tool *tool, struct store *store, bool whole);
 
