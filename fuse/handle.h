@@ -16,14 +16,14 @@
 struct handle {
     struct opened opened; /* first */
     struct file *file;
-    bool writes;    /* opened for writing */
-    bool appends;   /* opened with O_APPEND: each write is a whole by itself */
-    bool wrote;     /* something since the last commit */
-    bool truncated; /* by O_TRUNC or creation, and nothing was committed since */
-    bool failed;    /* the last close was told that the commit failed */
-    bool shared;    /* a copy of the descriptor was closed before anything was written */
-    pid_t pid;      /* who wrote last; 0: nobody knows */
-    pid_t closer;   /* who closed a descriptor last; 0: nobody did */
+    atomic_bool writes; /* opened for writing */
+    bool appends;       /* opened with O_APPEND: each write is a whole by itself */
+    atomic_bool wrote;  /* something since the last commit */
+    bool truncated;     /* by O_TRUNC or creation, and nothing was committed since */
+    bool failed;        /* the last close was told that the commit failed */
+    bool shared;        /* a copy of the descriptor was closed before anything was written */
+    pid_t pid;          /* who wrote last; 0: nobody knows */
+    atomic_int closer;  /* who closed a descriptor last; 0: nobody did */
     char *text;
     size_t text_size;
 };

@@ -22,7 +22,10 @@
 #include "process.h"
 #include "report.h"
 
-enum { READ_SMALL = 16 * 1024 }; /* a read that needs no memory of its own */
+enum {
+    READ_SMALL = 16 * 1024, /* a read that needs no memory of its own */
+    HOLDER_PATH_MAX = 512,
+};
 
 /* --- Opening -----------------------------------------------------------------------------------
  */
@@ -49,12 +52,12 @@ static struct handle *handle_new(struct fs *fs, struct file *file, int flags)
     if (!handle)
         return NULL;
     handle->opened.close = handle_close;
-    opened_add(fs, &handle->opened);
     handle->file = file;
     handle->writes = (flags & O_ACCMODE) != O_RDONLY;
     handle->appends = flags & O_APPEND;
     if (handle->writes)
         file_writer_begin(fs, file);
+    opened_add(fs, &handle->opened);
     return handle;
 }
 
@@ -206,23 +209,35 @@ void op_create(fuse_req_t request, fuse_ino_t parent_id, const char *name, mode_
 /* A handle that may still be written to, as far as can be told at once. */
 struct holder {
     pid_t pid;
-    size_t name_size;
-    char name[PATH_NAME_MAX];
+    size_t start;
+    char path[HOLDER_PATH_MAX]; /* from `start` on: the end of the file's path */
 };
+
+/* As much of a node's path as there is room for, from the root of its view on. */
+static void note_path(struct holder *holder, const struct node *node)
+{
+    holder->start = sizeof holder->path;
+    for (bool top = false; !top && node->name_size < holder->start; node = node->parent) {
+        if (holder->start < sizeof holder->path)
+            holder->path[--holder->start] = '/';
+        holder->start -= node->name_size;
+        memcpy(holder->path + holder->start, node->name, node->name_size);
+        top = node->top;
+    }
+}
 
 /* Whether a handle is open for writing in the view: certainly, or perhaps: then who closed a
  * descriptor of it last is noted. */
 static bool holds(const struct opened *opened, const struct view *view, struct holder *holder)
 {
     const struct handle *handle = (const struct handle *)opened;
-    if (opened->close != handle_close || !handle->file || !handle->writes)
+    if (opened->close != handle_close || !handle->writes)
         return false;
     const struct node *node = handle->file->node;
     if (node->view != view || node->unlinked)
         return false;
     holder->pid = handle->wrote ? 0 : handle->closer;
-    holder->name_size = node->name_size;
-    memcpy(holder->name, node->name, node->name_size);
+    note_path(holder, node);
     return true;
 }
 
@@ -250,14 +265,14 @@ int handle_any_open(struct fs *fs, const struct view *view)
     pthread_mutex_unlock(&fs->nodes.lock);
     for (size_t i = 0; i < count && !found; i++) {
         busy = holders[i];
-        found = process_holds(busy.pid, busy.name, busy.name_size);
+        found = process_holds(busy.pid, busy.path + busy.start, sizeof busy.path - busy.start);
     }
     free(holders);
     if (!memory)
         return ENOMEM;
     return !found ? 0
                   : report_refusal(EBUSY, "not committed: \"%.*s\" in it is open for writing",
-                                   (int)busy.name_size, busy.name);
+                                   (int)(sizeof busy.path - busy.start), busy.path + busy.start);
 }
 
 /* --- Data --------------------------------------------------------------------------------------

@@ -42,3 +42,15 @@ def commit(path):
 
 def why():
     return read(".ekv/last_error").decode(errors="replace")
+
+def fill(form, size):
+    """Writes files until there is no space; how many."""
+    count = 0
+    try:
+        while True:
+            write(form % count, b"x" * size)
+            count += 1
+    except OSError as error:
+        assert error.errno == errno.ENOSPC, error
+    if os.path.exists(form % count): os.unlink(form % count)
+    return count

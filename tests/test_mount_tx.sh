@@ -81,7 +81,7 @@ t = begin("T")
 # EBUSY: open for writing; until then it stays staged.
 fd = os.open(t + "/a", os.O_WRONLY)
 refused(errno.EBUSY, commit, t)
-assert '"a"' in why() and "open for writing" in why(), why()
+assert '"T/a"' in why() and "open for writing" in why(), why()
 os.write(fd, b"2")
 refused(errno.EBUSY, commit, t)
 os.close(fd)
@@ -455,6 +455,54 @@ kill_daemon
 check_image
 mount_image
 expect_same "by after a crash" "$(cat "$mnt/by")" five
+unmount_image
+check_image
+mount_image -o ro
+run "a read-only mount" <<'END'
+refused(errno.EROFS, os.mkdir, ".ekv/tx/T")
+refused(errno.EROFS, os.mkdir, ".ekv/snap/S")
+assert read("by") == b"five\n" and os.listdir(".ekv/tx") == []
+END
+unmount_image
+rm "$image"
+mount_image --create=1M
+run "no space" <<'END'
+# Others fill the store while it is staged: the commit does all or nothing, and says which.
+t, staged = begin("T"), 500
+for i in range(staged): write(t + "/t%d" % i, b"%d " % i * 100)
+live = fill("live%d", 400)
+before = sorted(os.listdir("."))
+try:
+    commit(t)
+except OSError as error:
+    assert error.errno == errno.ENOSPC and "no space" in why(), (error, why())
+    assert sorted(os.listdir(".")) == before and read(t + "/t7") == b"7 " * 100
+    os.rmdir(t)
+    for i in range(live // 2): os.unlink("live%d" % i)
+    before = sorted(os.listdir("."))
+    staged = 50
+    t = begin("T")
+    for i in range(staged): write(t + "/t%d" % i, b"%d " % i * 100)
+    commit(t)
+assert sorted(os.listdir(".")) == sorted(before + ["t%d" % i for i in range(staged)])
+for i in range(staged): assert read("t%d" % i) == b"%d " % i * 100
+END
+unmount_image
+check_image
+rm "$image"
+mount_image --create=1M
+run "the space of what is staged" <<'END'
+# Staged data takes space, is refused at write when there is none, and its space comes back.
+t = begin("T")
+staged = fill(t + "/t%d", 400)
+assert staged > 1000 and "no space" in why(), (staged, why())
+refused(errno.ENOSPC, write, "live", b"x" * 400)
+os.unlink("live")
+os.rmdir(t)
+live = fill("live%d", 400)
+assert live > 1000, live
+for i in range(live): os.unlink("live%d" % i)
+END
 unmount_image
 check_image
 exit 0
