@@ -2,7 +2,7 @@
 # Factory images: `ekv format --populate` makes the same bytes of the same content, and a mount shows
 # that content. Each test is a function whose name is the sentence that it holds.
 . "$(dirname "$0")/tool_lib.sh"
-helpers='tree|make|mounts_as'
+helpers='tree|make|mounts_as|can_mount'
 
 # A tree with all that a store can hold; times in whole seconds, as old archives have them.
 tree()
@@ -34,10 +34,17 @@ make()
     run 0 "$ekv" -C "$1" format --populate "${@:2}"
 }
 
+can_mount()
+{
+    [ -x "$EKV_BUILD_DIR/ekvfs" ] && (exec 3<>/dev/fuse) 2>/dev/null && return 0
+    echo "SKIPPED: $current: nothing can be mounted here"
+    return 1
+}
+
 # mounts_as IMAGE DIRECTORY: a mount shows what the directory holds, attributes and all
 mounts_as()
 {
-    (exec 3<>/dev/fuse) 2>/dev/null || return 0
+    can_mount || return 0
     mkdir -p mnt
     "$EKV_BUILD_DIR/ekvfs" -o ro "$1" mnt || { complain "it does not mount"; return; }
     diff -r --no-dereference "$2" mnt || complain "the mount shows other content"
@@ -121,7 +128,7 @@ what_a_store_writes_as_an_archive_fills_another()
 # also while it is mounted.
 what_a_mount_stored_comes_out_as_an_archive()
 {
-    (exec 3<>/dev/fuse) 2>/dev/null || { echo "SKIPPED: no /dev/fuse"; return; }
+    can_mount || return 0
     tree
     store
     mkdir mnt
@@ -254,6 +261,57 @@ what_cannot_be_stored_is_refused_before_anything_is_written()
     # Two names of which only one is in the tree are no obstacle.
     ln tree/file outside
     make image tree
+}
+
+what_cannot_be_read_is_not_left_out()
+{
+    local as=
+    mkdir -p tree/d
+    echo 1 >tree/file
+    echo 2 >tree/d/below
+    chmod 777 .
+    if [ "$(id -u)" = 0 ]; then
+        command -v setpriv >/dev/null || return 0
+        as="setpriv --reuid=65534 --regid=65534 --clear-groups"
+    fi
+    chmod 000 tree/file
+    # shellcheck disable=SC2086 # words are wanted
+    refuses 2 "tree.*file" $as "$ekv" -C none format --populate tree
+    chmod 644 tree/file
+    chmod 000 tree/d
+    # shellcheck disable=SC2086
+    refuses 2 "tree.*/d" $as "$ekv" -C none format --populate tree
+    chmod 755 tree/d
+    [ -e none ] && complain "an image was made of a part"
+    # shellcheck disable=SC2086
+    run 0 $as "$ekv" -C none format --populate tree
+}
+
+a_disk_that_is_full_is_told()
+{
+    [ "$(id -u)" = 0 ] && mkdir small && mount -t tmpfs -o size=200k none small 2>/dev/null || return 0
+    tree
+    refuses 2 'No space left' "$ekv" -C small/image format --populate tree --size 1M
+    [ -e small/image ] && complain "an image is left"
+    umount small
+}
+
+times_that_no_clock_can_tell_are_kept()
+{
+    python3 -c '
+import tarfile
+with tarfile.open("far.tar", "w", format=tarfile.PAX_FORMAT) as out:
+    for name, time in [("far", 2**61), ("near", 1000000000), ("before", -5)]:
+        info = tarfile.TarInfo(name)
+        info.mtime = time
+        out.addfile(info)'
+    make image far.tar
+    run 0 "$ekv" -C image check
+    "$ekv" -C image dump --tar >back.tar || complain "it cannot be dumped"
+    python3 -c '
+import tarfile
+print({entry.name: entry.mtime for entry in tarfile.open("back.tar")})' >out
+    grep -q "'before': -5.*'far': 2.305843009213694e+18.*'near': 1000000000" out || complain "times are $(cat out)"
 }
 
 an_archive_with_a_file_twice_gives_the_last()

@@ -119,7 +119,7 @@ static int load_jsonl(struct input *input, struct writer *writer)
     int error = EKV_OK;
     while (!error && input_line(input, &line, &size))
         error = load_line(input, writer, line, size);
-    return !error && input->failed ? EKV_IO : error;
+    return !error && input->failed ? EKV_INVALID : error;
 }
 
 static int load_tar(struct load_job *job, struct input *input, struct writer *writer)

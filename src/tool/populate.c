@@ -100,7 +100,8 @@ static void measure(struct content *content)
                          (size ? entry->key_size + size : 0);
         content->stored += (entry->directory ? 0 : 1) + (size ? 1 : 0);
     }
-    hash(content, &(uint8_t){0}, 1);
+    for (int shift = 0; shift < 64; shift += 8)
+        hash(content, &(uint8_t){(uint8_t)((uint64_t)content->time >> shift)}, 1);
 }
 
 static bool read_all(struct files *files, struct content *content)
@@ -125,7 +126,8 @@ static int64_t newest_time(const struct content *content)
     int64_t newest = 0;
     for (size_t i = 0; i < content->count; i++) {
         const struct attr *attr = &content->entries[i].attr;
-        if (attr->set & ATTR_MTIME && attr->mtime_seconds > newest)
+        if (attr->set & ATTR_MTIME && attr->mtime_seconds > newest &&
+            attr->mtime_seconds <= INT64_MAX / 1000000)
             newest = attr->mtime_seconds;
     }
     return newest;
