@@ -160,21 +160,24 @@ mtd_packages()
 
 # --- Programs -----------------------------------------------------------------------------------
 
-# mtd_build MACHINE: ekv and ekvfs for a guest, without shared libraries; $programs is where.
+# mtd_build MACHINE: ekv, ekvfs and what busybox lacks for a guest, without shared libraries;
+# $programs is where.
 mtd_build()
 {
-    local log=$work/build.log
+    local log=$work/build.log compiler=cc
     programs=$EKV_BUILD_DIR/guest-$1
     set -- "$1" -DEKV_STATIC=ON -DEKV_TESTS=OFF -DCMAKE_BUILD_TYPE=Release -G Ninja
     if [ "$1" = arm ]; then
-        need arm-linux-gnueabihf-gcc "gcc-arm-linux-gnueabihf libc6-dev-armhf-cross"
+        compiler=arm-linux-gnueabihf-gcc
+        need $compiler "gcc-arm-linux-gnueabihf libc6-dev-armhf-cross"
         set -- "$@" -DCMAKE_TOOLCHAIN_FILE="$guest_files/armhf.cmake" -DEKV_SYSROOT="$cache/sysroot"
     fi
     shift
     mkdir -p "$programs"
     exec 8>"$programs/lock"
     flock 8
-    { cmake -S "$EKV_SOURCE_DIR" -B "$programs" "$@" && ninja -C "$programs" ekvtool ekvfs; } \
+    { cmake -S "$EKV_SOURCE_DIR" -B "$programs" "$@" && ninja -C "$programs" ekvtool ekvfs &&
+        $compiler -static -Wall -Werror -o "$programs/mtd_lock" "$guest_files/mtd_lock.c"; } \
         >"$log" 2>&1 || { tail -n 30 "$log"; fail "the programs for the guest cannot be built"; }
     exec 8>&-
 }
@@ -195,7 +198,8 @@ guest_prepare()
     mtd_build $machine
     rm -rf "$tree"
     mkdir -p "$tree/bin" "$tree/dev" "$tree/proc" "$tree/sys" "$tree/mnt" "$tree/lib" "$tree/etc"
-    cp "$cache/$machine/busybox" "$programs/ekv" "$programs/ekvfs" "$tree/bin/" || exit 1
+    cp "$cache/$machine/busybox" "$programs/ekv" "$programs/ekvfs" "$programs/mtd_lock" \
+        "$tree/bin/" || exit 1
     sed 's/ - .*//' <<<"$*" | tr ' ' '\n' >"$tree/etc/modules"
     for module; do
         [ "$module" = - ] || cp "$cache/$machine/modules/$module.ko" "$tree/lib/" || exit 1

@@ -16,4 +16,8 @@ check_last "$work/n25q032a13"
 "$ekv" diff "$work/mx25l1606e" "$work/n25q032a13" >"$work/diff"
 [ $? = 1 ] || fail "ekv diff finds nothing, not even times"
 grep -v '(attributes)$' "$work/diff" && fail "the two chips differ"
+
+head -c 2M /dev/urandom >"$work/sst25vf016b"
+guest_prepare arm locked spi-nor spi-aspeed-smc fuse
+run_guest "sst25vf016b=$work/sst25vf016b"
 exit 0

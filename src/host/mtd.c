@@ -278,30 +278,39 @@ static int take_lock(struct mtd *mtd, bool *busy)
     return error;
 }
 
-/* Erase blocks that the chip holds locked are unlocked one by one. Where the chip cannot tell,
- * those that say they are locked when the power comes are unlocked as a whole; a failure of that
- * shows at the first write. */
+/* The first erase block of some that the chip holds locked; their end if none, -1 if it cannot
+ * tell.
+ */
+static int find_locked(const struct mtd *mtd, int block, int end)
+{
+    int locked = 0;
+    while (block < end && (locked = mtd_is_locked(&mtd->info, mtd->file, block)) == 0)
+        block++;
+    return locked < 0 ? -1 : block;
+}
+
+/* Unlocks what is locked: all at once, since chips lock large ranges that may have no other parts,
+ * and then one by one what is left. Where the chip cannot tell, those that say that they are locked
+ * when the power comes are unlocked; a failure of that shows at the first write. */
 static int unlock_blocks(struct mtd *mtd)
 {
     struct mtd_info_user user = {0};
     int block_size = mtd->info.eb_size;
-    int first = (int)(mtd->offset / (uint64_t)block_size), count = (int)(mtd->size / block_size);
-    int locked = mtd_is_locked(&mtd->info, mtd->file, first);
-    if (locked < 0) {
-        if (ioctl(mtd->file, MEMGETINFO, &user) == 0 && (user.flags & MTD_POWERUP_LOCK))
-            (void)!mtd_unlock_multi(&mtd->info, mtd->file, first, count);
+    int first = (int)(mtd->offset / (uint64_t)block_size);
+    int count = (int)(mtd->size / (uint32_t)block_size), end = first + count;
+    int block = find_locked(mtd, first, end);
+    if (block < 0 && ioctl(mtd->file, MEMGETINFO, &user) == 0 && !(user.flags & MTD_POWERUP_LOCK))
         return EKV_OK;
-    }
-    for (int block = first; block < first + count; block++) {
-        if (mtd_is_locked(&mtd->info, mtd->file, block) != 1)
-            continue;
+    if (block == end)
+        return EKV_OK;
+    (void)!mtd_unlock_multi(&mtd->info, mtd->file, first, count);
+    while (block >= 0 && (block = find_locked(mtd, block, end)) >= 0 && block < end)
         if (mtd_unlock(&mtd->info, mtd->file, block) != 0 ||
             mtd_is_locked(&mtd->info, mtd->file, block) == 1)
             return fail(mtd, EKV_READ_ONLY,
                         "%s is locked at 0x%llx and cannot be unlocked: look at the chip's "
                         "write-protect pin, or use flash_unlock(1)",
                         mtd->name, (unsigned long long)block * (unsigned)block_size);
-    }
     return EKV_OK;
 }
 

@@ -326,6 +326,12 @@ static int write_store(struct tool *tool, const struct format_job *job, struct i
         error = filled ? copy_image(flash, filled) : ekv_format(flash, &format, memory, size);
     if (!error)
         error = ekv_flash_sync(flash, false);
+    struct ekv_flash written = *flash;
+    if (!error && ekv_probe(&written) != EKV_OK) { /* a chip can drop writes without a word */
+        error = EKV_IO;
+        snprintf(image->error, sizeof image->error,
+                 "it does not hold what was written: it is locked, or broken");
+    }
     free(memory);
     if (error)
         message(tool, "%s cannot be formatted: %s", tool->image,
