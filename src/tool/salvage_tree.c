@@ -219,11 +219,11 @@ static bool write_old(struct tree *tree, const struct salvage_item *item)
         memcpy(tree->path, below, length);
         length += path_from_key(record->key, record->key_size, false, tree->path + length,
                                 tree->capacity - length);
-        snprintf(tree->path + length, tree->capacity - length, "/%014llu%s",
+        snprintf(tree->path + length, tree->capacity - length, "/%016llu%s",
                  (unsigned long long)record->version,
                  record->kind == EKV_RECORD_DELETE ? ".removed" : "");
     } else {
-        snprintf(tree->path, tree->capacity, "%s%s/%014llu%s", below, name,
+        snprintf(tree->path, tree->capacity, "%s%s/%016llu%s", below, name,
                  (unsigned long long)record->version,
                  record->kind == EKV_RECORD_DELETE ? ".removed" : "");
     }
