@@ -536,6 +536,32 @@ static void transactions_are_listed_newest_first_and_whole(void **state)
     fixture_stop(&fixture);
 }
 
+static void a_transaction_is_as_old_as_its_commit(void **state)
+{
+    (void)state;
+    struct history history;
+    struct fixture *fixture = &history.fixture;
+    struct survey survey;
+    uint32_t memory[16];
+    struct ekv_txn txn;
+    uint64_t version;
+    start(&history, geometries[0], 1);
+    assert_ok(ekv_put(fixture->db, fixture_key(1), "one", 3)); /* at second 1 */
+    uint64_t before = fixture_stat(fixture).version;
+    assert_ok(ekv_txn_begin(&txn, fixture->db, memory, sizeof memory));
+    assert_ok(ekv_txn_put(&txn, fixture_key(2), "two", 3));
+    assert_ok(ekv_txn_put(&txn, fixture_key(3), "three", 5)); /* at second 3 */
+    assert_ok(ekv_txn_commit(&txn));
+    survey_store(&survey, &history);
+    assert_result(survey_time_version(&survey, 999999, &version), EKV_NOT_FOUND);
+    assert_ok(survey_time_version(&survey, 2500000, &version));
+    assert_true(version <= before);
+    assert_ok(survey_time_version(&survey, 3000000, &version));
+    assert_true(version > before);
+    survey_close(&survey);
+    stop(&history);
+}
+
 /* --- Dumps, fragments ------------------------------------------------------------------------ */
 
 /* The bytes of a store at `offset` of a dump that is full of other things. */
@@ -974,6 +1000,7 @@ int main(void)
         cmocka_unit_test(one_key_alone_is_seen_as_among_all),
         cmocka_unit_test(flash_that_is_read_gives_what_mapped_flash_does),
         cmocka_unit_test(transactions_are_listed_newest_first_and_whole),
+        cmocka_unit_test(a_transaction_is_as_old_as_its_commit),
         cmocka_unit_test(a_store_is_found_anywhere_in_a_dump),
         cmocka_unit_test(stores_beside_and_over_each_other_are_told_apart),
         cmocka_unit_test(a_fragment_shows_what_lies_in_it),

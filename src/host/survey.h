@@ -199,8 +199,9 @@ const struct survey_record *survey_visible(const struct survey *survey, uint32_t
 const struct survey_record *survey_deleted(const struct survey *survey, uint32_t index);
 
 /* The newest version that was committed at or before a time. EKV_NOT_FOUND: none was, or no time
- * is known. */
-int survey_time_version(const struct survey *survey, int64_t time, uint64_t *version);
+ * is known. Errors: EKV_MEMORY. */
+EKV_MUST_CHECK int survey_time_version(const struct survey *survey, int64_t time,
+                                       uint64_t *version);
 
 /* --- Transactions ---------------------------------------------------------------------------- */
 

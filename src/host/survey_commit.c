@@ -15,6 +15,7 @@ enum { BY_RECORD_MAX = 8 };
 
 /* --- Log sectors by sequence ----------------------------------------------------------------- */
 
+/* By Shell: it needs the survey to compare, which qsort does not hand over. */
 static void sort_chain(struct survey *survey)
 {
     struct survey_parts *parts = survey->parts;
@@ -23,8 +24,7 @@ static void sort_chain(struct survey *survey)
     for (uint32_t i = 0; i < survey->format.geometry.sector_count; i++)
         if (sectors[i].kind == EKV_KIND_LOG)
             parts->chain[parts->chain_count++] = i;
-    for (uint32_t gap = parts->chain_count / 2; gap > 0;
-         gap /= 2) /* by Shell: few, almost sorted */
+    for (uint32_t gap = parts->chain_count / 2; gap > 0; gap /= 2)
         for (uint32_t i = gap; i < parts->chain_count; i++) {
             uint32_t sector = parts->chain[i], j = i;
             for (; j >= gap && sectors[parts->chain[j - gap]].sequence > sectors[sector].sequence;
@@ -77,11 +77,14 @@ static void mark_replayed(struct survey *survey)
 
 /* --- Torn ends ------------------------------------------------------------------------------- */
 
-/* The log went on behind the place where this sector is torn, so that was damage. */
+/* The log went on behind the place where this sector is torn, so that was damage; not if it went on
+ * in the next sector from this very place: then the program had failed, and that was known. */
 static bool went_on(const struct survey *survey, uint32_t sector)
 {
+    const struct survey_parts *parts = survey->parts;
     uint32_t place = survey_chain_place(survey, survey->sectors[sector].sequence);
-    return survey_follows(survey, place + 1);
+    return survey_follows(survey, place + 1) &&
+           survey->sectors[parts->chain[place + 1]].previous_end != parts->tears[sector];
 }
 
 /* What stands behind a tear in the same page was in flight with it, and does not count. */

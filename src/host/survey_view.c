@@ -71,18 +71,6 @@ const struct survey_record *survey_deleted(const struct survey *survey, uint32_t
     return NULL;
 }
 
-int survey_time_version(const struct survey *survey, int64_t time, uint64_t *version)
-{
-    *version = 0;
-    for (uint32_t i = 0; i < survey->record_count; i++) {
-        const struct survey_record *record = &survey->records[i];
-        if (counts(record) && record->time != 0 && record->time <= time &&
-            record->commit > *version)
-            *version = record->commit;
-    }
-    return *version ? EKV_OK : EKV_NOT_FOUND;
-}
-
 /* --- Transactions ---------------------------------------------------------------------------- */
 
 static int compare_commits(const void *left, const void *right)
@@ -138,4 +126,22 @@ int survey_transactions(const struct survey *survey, struct survey_transaction *
     *transactions = list;
     *count = made;
     return EKV_OK;
+}
+
+int survey_time_version(const struct survey *survey, int64_t time, uint64_t *version)
+{
+    struct survey_transaction *list;
+    uint32_t count;
+    int error = survey_transactions(survey, &list, &count);
+    if (error)
+        return error;
+    error = EKV_NOT_FOUND;
+    for (uint32_t i = 0; error && i < count; i++) {
+        if (list[i].time == 0 || list[i].time > time)
+            continue;
+        *version = list[i].version;
+        error = EKV_OK;
+    }
+    free(list);
+    return error;
 }
