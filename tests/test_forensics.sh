@@ -338,6 +338,21 @@ print(end, sum(item["item"] == "put" for item in items))' <out)" = '4096 6' ] ||
     refuses 2 'out of range' "$ekv" -C image sector 64
 }
 
+sector_tells_what_pages_and_frames_say()
+{
+    local address key count=0
+    unpack levels.bin
+    run 0 "$ekv" -C levels.bin sector --no-hex $(seq 0 63)
+    grep -qE '^ +store +retain 0, label .levels.$' out || complain "the manifest is shown as $(grep store out)"
+    grep -qE '^ +run +8: root 0x00001fb6, height 3, ' out || complain "runs are shown as $(grep ' run ' out)"
+    grep -qE '^ +order +8 7$' out || complain "the order is shown as $(grep order out)"
+    while read -r address key; do
+        "$ekv" -C levels.bin history "$key" | grep -q "$address" || complain "an entry leads to $address, where $key is not"
+        count=$((count + 1))
+    done < <(sed -nE 's/^ +record +\+0x[0-9a-f]+  (0x[0-9a-f]{8})  fingerprint [0-9a-f]{2}  (put|delete) /\1 /p' out)
+    [ $count -gt 50 ] || complain "only $count entries are shown"
+}
+
 wear_counts_erases_and_extrapolates()
 {
     history_store

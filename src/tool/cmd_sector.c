@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "look.h"
+#include "sector_parts.h"
 
 enum { ROW = 16, ROWS_SHORT = 4, KEY_SHOWN = 60 };
 
@@ -218,6 +219,10 @@ static int print_text(void *context, const struct survey_item *item)
 {
     const struct printing *printing = context;
     text_item(printing, item);
+    if (item->kind == SURVEY_PAGE)
+        sector_print_page(&printing->look->survey, item->bytes);
+    else if (item->kind == SURVEY_FRAME)
+        sector_print_frame(item->bytes);
     if (printing->hex && (item->kind != SURVEY_EMPTY || printing->full))
         hex(printing, item);
     return ferror(stdout) ? EKV_IO : EKV_OK;
