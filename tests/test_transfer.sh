@@ -580,6 +580,48 @@ an_archive_lays_itself_over_what_is_there()
     rm -rf one two
 }
 
+# What was kept beside a file that is gone says nothing of the keys that take its name, or that of its
+# directory.
+a_removed_key_leaves_no_attributes()
+{
+    mkdir -p tree/a
+    echo x >tree/a/file
+    ln -s target tree/link
+    chmod 600 tree/a/file
+    tar -C tree -cf tree.tar a/file link
+    for remove in rm shell begin; do
+        store
+        run 0 "$ekv" -C image load tree.tar
+        case $remove in
+        rm) run 0 "$ekv" -C image rm link a/file ;;
+        shell) echo "rm link a/file" | "$ekv" -C image shell || complain "shell fails" ;;
+        begin) printf 'begin\nput x 1\nrm link a/file x\ncommit\n' | "$ekv" -C image shell ;;
+        esac
+        [ -z "$(dump_of image --jsonl)" ] || complain "after $remove there is $(dump_of image --jsonl)"
+        run 0 "$ekv" -C image put link text
+        [ "$(dump_of image --tar | tar -tvf - | cut -c1-10)" = "-rw-r--r--" ] ||
+            complain "a new key looks like the one before"
+        run 0 "$ekv" -C image check
+    done
+    # Somebody who knows no attributes leaves them behind.
+    store
+    run 0 "$ekv" -C image load tree.tar
+    echo '{"op":"del","key":"a/file"}' | "$ekv" -C image apply - >out
+    run 0 "$ekv" -C image put a value
+    dump_of image --tar >tar
+    [ "$(tar -tf tar)" = $'a\nlink' ] || complain "the archive holds $(tar -tf tar)"
+    # A directory that shares its record with a file stays.
+    store
+    mkdir -p two/d/%
+    tar -C two -cf two.tar d
+    run 0 "$ekv" -C image load two.tar
+    run 0 "$ekv" -C image put d/ "a file in d, without a name"
+    echo '{"op":"put","key":"d/","value":"x"}' | "$ekv" -C image apply >out
+    run 0 "$ekv" -C image rm d/
+    [ "$(dump_of image --tar | tar -tf -)" = $'d/\nd/%/' ] ||
+        complain "the directories are $(dump_of image --tar | tar -tf -)"
+}
+
 what_a_store_cannot_hold_is_refused_in_words()
 {
     local kind

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "files.h"
 #include "look.h"
 #include "store.h"
 
@@ -222,12 +223,27 @@ static const struct option_spec rm_options[] = {
     {0},
 };
 
+static int remove_one(struct store *store, struct ekv_key key)
+{
+    uint32_t table[2 * EKV_TXN_ENTRY_SIZE / sizeof(uint32_t)];
+    struct ekv_txn txn;
+    int error = ekv_txn_begin(&txn, store->db, table, sizeof table);
+    if (error)
+        return error;
+    error = file_remove(&txn, key);
+    if (!error)
+        error = ekv_txn_commit(&txn);
+    if (error)
+        ekv_txn_abort(&txn);
+    return error;
+}
+
 static int remove_keys(struct tool *tool, struct store *store, char **keys, int count, bool force)
 {
     int status = STATUS_OK;
     for (int i = 0; i < count && status != STATUS_FAILED; i++) {
         size_t size = strlen(keys[i]);
-        int error = ekv_delete(store->db, ekv_key(keys[i], size));
+        int error = remove_one(store, ekv_key(keys[i], size));
         if (error == EKV_NOT_FOUND && force)
             continue;
         if (error == EKV_NOT_FOUND)
@@ -264,8 +280,8 @@ const struct command command_rm = {
     .operands = "KEY...",
     .summary = "Remove keys",
     .details =
-        "Each key is removed for itself; exits with 1 when one was not there. The image must\n"
-        "not be mounted.\n",
+        "Each key is removed for itself, with what ekvfs keeps beside it; exits with 1 when one\n"
+        "was not there. The image must not be mounted.\n",
     .options = rm_options,
     .run = run_rm,
 };

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "files.h"
 #include "input.h"
 #include "prompt.h"
 #include "scan.h"
@@ -220,15 +221,30 @@ static int do_put(struct shell *shell)
     return error ? failed(shell, &shell->words[1], error) : settle(shell);
 }
 
+static int begin(struct shell *shell)
+{
+    if (!shell->table)
+        shell->table = allocate(shell->table_size = TRANSACTION_TABLE_SIZE);
+    return ekv_txn_begin(&shell->txn, shell->store.db, shell->table, shell->table_size);
+}
+
+/* In the open transaction, or in one of its own. */
 static int remove_key(struct shell *shell, struct ekv_key key)
 {
-    if (!shell->in_txn)
-        return ekv_delete(shell->store.db, key);
-    int error = ekv_txn_delete(&shell->txn, key);
-    if (error != EKV_MEMORY)
+    int error = shell->in_txn ? EKV_OK : begin(shell);
+    if (error)
         return error;
-    error = transaction_grow(&shell->txn, &shell->table, &shell->table_size);
-    return error ? error : ekv_txn_delete(&shell->txn, key);
+    error = file_remove(&shell->txn, key);
+    if (error == EKV_MEMORY) {
+        error = transaction_grow(&shell->txn, &shell->table, &shell->table_size);
+        if (!error)
+            error = file_remove(&shell->txn, key);
+    }
+    if (!shell->in_txn && !error)
+        error = ekv_txn_commit(&shell->txn);
+    if (!shell->in_txn && error)
+        ekv_txn_abort(&shell->txn);
+    return error;
 }
 
 static int do_rm(struct shell *shell)
@@ -290,9 +306,7 @@ static int do_begin(struct shell *shell)
     }
     if (shell->store.image.read_only)
         return failed(shell, NULL, EKV_READ_ONLY);
-    if (!shell->table)
-        shell->table = allocate(shell->table_size = TRANSACTION_TABLE_SIZE);
-    int error = ekv_txn_begin(&shell->txn, shell->store.db, shell->table, shell->table_size);
+    int error = begin(shell);
     shell->in_txn = !error;
     return error ? failed(shell, NULL, error) : STATUS_OK;
 }

@@ -49,3 +49,23 @@ int file_entry_put(struct writer *writer, const struct file_entry *entry)
                            entry->value_size);
     return error ? error : put_record(writer, entry);
 }
+
+int file_remove(struct ekv_txn *txn, struct ekv_key key)
+{
+    uint8_t bytes[ATTR_RECORD_MAX];
+    struct attr_record record;
+    struct ekv_entry entry;
+    struct ekv_key aside = key;
+    size_t size;
+    int error = ekv_txn_find(txn, key, &entry);
+    if (error)
+        return error;
+    aside.space = EKV_ASIDE;
+    error = ekv_txn_get(txn, aside, 0, bytes, sizeof bytes, &size);
+    if (!error && attr_decode(bytes, size, &record) && record.has_file) {
+        record.has_file = false;
+        size = attr_encode(&record, bytes);
+        error = size ? ekv_txn_put(txn, aside, bytes, size) : ekv_txn_delete(txn, aside);
+    }
+    return error && error != EKV_NOT_FOUND ? error : ekv_txn_delete(txn, key);
+}

@@ -65,6 +65,11 @@ size_t file_entry_record(const struct file_entry *entry, const uint8_t *old, siz
 /* Stores a file with what is kept beside it. Says what is wrong. */
 EKV_MUST_CHECK int file_entry_put(struct writer *writer, const struct file_entry *entry);
 
+/* Deletes a key, and what is kept beside it for a file, which must not count for a file that takes
+ * its name later. Errors: EKV_NOT_FOUND; EKV_MEMORY: two more entries of the transaction's table
+ * are wanted (enlarge it and call again). */
+EKV_MUST_CHECK int file_remove(struct ekv_txn *txn, struct ekv_key key);
+
 /* Writes all keys that begin with `prefix` as a tar archive to standard output. Says what is wrong.
  */
 EKV_MUST_CHECK int files_write_tar(struct tool *tool, struct ekv *db, const char *prefix);

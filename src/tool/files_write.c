@@ -20,11 +20,11 @@ enum { PIECE_SIZE = 64 * 1024 };
 
 struct tar {
     struct tool *tool;
+    struct ekv *db;
     struct archive *archive;
     struct archive_entry *entry;
     struct scan keys, aside;
     struct scan look; /* for what lies below a key */
-    struct scan look_aside;
     const char *prefix;
     size_t prefix_size;
     bool said;   /* what is wrong */
@@ -85,22 +85,26 @@ static int write_header(struct tar *tar)
     return archive_write_header(tar->archive, tar->entry) < ARCHIVE_WARN ? failed(tar) : EKV_OK;
 }
 
-/* Whether a key lies below "KEY/", or a directory is recorded there. */
+/* Whether the key that the walk stands on is a directory too: a key lies below "KEY/", or one is
+ * recorded there. */
 static int is_directory(struct tar *tar, bool *directory)
 {
-    size_t size = tar->keys.key_size + 1;
+    uint8_t bytes[ATTR_RECORD_MAX];
+    struct attr_record record;
+    size_t size = tar->keys.key_size + 1, got;
     *directory = false;
     if (size > tar->keys.key_capacity)
         return EKV_OK;
     tar->keys.key[size - 1] = '/';
-    struct scan *looks[] = {&tar->look, &tar->look_aside};
-    int error = EKV_OK;
-    for (int i = 0; i < 2 && !error && !*directory; i++) {
-        error = scan_seek(looks[i], tar->keys.key, size);
-        *directory = looks[i]->valid && looks[i]->key_size >= size &&
-                     memcmp(looks[i]->key, tar->keys.key, size) == 0;
-    }
-    return error;
+    int error = scan_seek(&tar->look, tar->keys.key, size);
+    *directory = tar->look.valid && tar->look.key_size >= size &&
+                 memcmp(tar->look.key, tar->keys.key, size) == 0;
+    if (error || *directory)
+        return error;
+    struct ekv_key key = {tar->keys.key, (uint32_t)size, EKV_ASIDE, 0};
+    error = ekv_get(tar->db, key, 0, bytes, sizeof bytes, &got);
+    *directory = !error && attr_decode(bytes, got, &record) && record.has_directory;
+    return error == EKV_NOT_FOUND ? EKV_OK : error;
 }
 
 static int write_content(struct tar *tar)
@@ -215,7 +219,7 @@ static int write_all(struct tar *tar)
 
 int files_write_tar(struct tool *tool, struct ekv *db, const char *prefix)
 {
-    struct tar tar = {.tool = tool, .prefix = prefix, .prefix_size = strlen(prefix)};
+    struct tar tar = {.tool = tool, .db = db, .prefix = prefix, .prefix_size = strlen(prefix)};
     tar.archive = archive_write_new();
     tar.entry = archive_entry_new();
     if (!tar.archive || !tar.entry)
@@ -223,7 +227,6 @@ int files_write_tar(struct tool *tool, struct ekv *db, const char *prefix)
     scan_open(&tar.keys, db, EKV_USER);
     scan_open(&tar.aside, db, EKV_ASIDE);
     scan_open(&tar.look, db, EKV_USER);
-    scan_open(&tar.look_aside, db, EKV_ASIDE);
     /* The key grows by the '/' of the directory that is looked for. */
     tar.path_capacity = 4 * tar.keys.key_capacity + 64;
     tar.path = allocate(tar.path_capacity);
@@ -244,7 +247,6 @@ int files_write_tar(struct tool *tool, struct ekv *db, const char *prefix)
     scan_close(&tar.keys);
     scan_close(&tar.aside);
     scan_close(&tar.look);
-    scan_close(&tar.look_aside);
     free(tar.path);
     return error;
 }
