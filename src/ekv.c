@@ -226,7 +226,7 @@ int ekv_format(const struct ekv_flash *flash, const struct ekv_format_options *o
         db->sectors.virgin = db->sectors.format.ring_count;
     ekv_sectors_virgin_save(&db->sectors);
     if (!error)
-        error = ekv_log_start(&db->log, 1);
+        error = ekv_log_start(&db->log, 1, 0);
     if (error)
         return error;
     db->catalog.replay_sector = db->log.sector;

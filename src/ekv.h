@@ -71,7 +71,8 @@ struct ekv_format_options {
     bool blank;        /* the whole chip reads 0xff since it was erased completely: skips erases */
     /* Older versions to keep, at most one of the two, both 0: none. Those that nothing keeps stay
      * readable (ekv_history_*) until their sector is erased. */
-    uint32_t retain_count;   /* versions of each key, the current one included, at most 255 */
+    uint32_t retain_count;   /* versions of each key, the current one included, at most 255; those
+                                of a deleted key only as long as there is room */
     uint32_t retain_seconds; /* what was overwritten or deleted since; needs a clock */
 };
 

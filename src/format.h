@@ -58,9 +58,13 @@ struct ekv_stamp_a {
     uint32_t erase_count;
 };
 
+enum { EKV_END_RESUMED = 0x800000 };
+
 /* `next`: the log's following sector (already erased and stamped), or how many sectors of the
  * manifest come before this one in its chain. `virgin`: sectors from here on have not been written
- * since the chip was erased. `previous_end`: offset where the log ended in the sector before. */
+ * since the chip was erased. `previous_end`: offset where the log ended in the sector before; with
+ * EKV_END_RESUMED, up to where it was proven in the sector with the number two less, where a power
+ * cut ended it. */
 struct ekv_stamp_b {
     uint8_t kind;
     uint32_t sequence;

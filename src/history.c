@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "lookup.h"
+#include "retain.h"
 #include "value.h"
 
 /* A place in the log and the record there. */
@@ -121,6 +122,48 @@ static int is_indexed(struct ekv *db, const struct ekv_found *at, struct ekv_key
     return error == EKV_NOT_FOUND ? EKV_OK : error;
 }
 
+/* Where the last record of a place's sector ends. */
+static int sector_end(struct ekv *db, struct place place, uint32_t *end)
+{
+    int error = EKV_OK;
+    while (!error) {
+        place.offset += place.found.record.layout.size;
+        *end = place.offset;
+        error = read_place(db, &place);
+        if (!error)
+            error = ekv_record_verify(&db->log, &place.found.record, place.found.sequence);
+    }
+    return error == EKV_IO ? error : EKV_OK;
+}
+
+/* True if a place is sure to hold what was programmed there. What lies at the end of a sector may
+ * have been in flight when power was lost: recovery copied what counted, and the rest may read well
+ * by chance. The next session says in the stamp of its first sector what is proven; where that was
+ * used again, the last page is in doubt, and counts if it holds what retention promises. */
+static int is_proven(struct ekv *db, const struct place *place, bool *proven)
+{
+    const struct ekv_format *format = ekv_format_of(db);
+    uint32_t end = place->offset + place->found.record.layout.size, last;
+    *proven = true;
+    if (place->found.sequence == db->log.sequence)
+        return EKV_OK;
+    for (uint32_t i = format->ring_count; i < format->geometry.sector_count; i++) {
+        struct ekv_stamp_b stamp;
+        int error = ekv_sector_stamp_read(&db->sectors, i, &stamp);
+        if (error < 0)
+            return error;
+        bool resumed = stamp.previous_end & EKV_END_RESUMED;
+        if (error || stamp.kind != EKV_KIND_LOG ||
+            stamp.sequence - place->found.sequence != (resumed ? 2 : 1))
+            continue;
+        *proven = end <= (stamp.previous_end & ~(uint32_t)EKV_END_RESUMED);
+        return EKV_OK;
+    }
+    int error = sector_end(db, *place, &last);
+    *proven = !error && end <= ((last - 1) & ~(uint32_t)(EKV_PAGE_SIZE - 1));
+    return error || *proven ? error : ekv_retain_needs(db, &place->found, proven);
+}
+
 static int touch(struct ekv *db, const struct ekv_record *record, void *context)
 {
     (void)db, (void)record, (void)context;
@@ -132,15 +175,19 @@ static int is_version(struct ekv *db, const struct place *place, struct ekv_key 
                       uint64_t version, bool *yes)
 {
     const struct ekv_found *found = &place->found;
+    bool proven;
     *yes = false;
     int error = ekv_record_verify(&db->log, &found->record, found->sequence);
     if (!error && ekv_record_kind(&found->record) == EKV_RECORD_HEAD)
         error = ekv_value_visit(db, &found->record, touch, NULL);
     if (error)
         return error == EKV_IO ? error : EKV_OK;
-    *yes = found->record.layout.type & (EKV_RECORD_COMMITS | EKV_RECORD_MOVED);
-    if (!*yes)
-        error = was_committed(db, *place, key, yes);
+    error = is_proven(db, place, &proven);
+    if (!error && proven) {
+        *yes = found->record.layout.type & (EKV_RECORD_COMMITS | EKV_RECORD_MOVED);
+        if (!*yes)
+            error = was_committed(db, *place, key, yes);
+    }
     if (!error && !*yes)
         error = is_indexed(db, found, key, version, yes);
     return error;

@@ -59,7 +59,7 @@ static int enter(struct ekv_log *log, uint32_t sector, uint32_t sequence, uint32
     return EKV_OK;
 }
 
-int ekv_log_start(struct ekv_log *log, uint32_t sequence)
+int ekv_log_start(struct ekv_log *log, uint32_t sequence, uint32_t previous_end)
 {
     struct ekv_sectors *sectors = log->sectors;
     for (;;) {
@@ -78,7 +78,7 @@ int ekv_log_start(struct ekv_log *log, uint32_t sequence)
         if (!error && pair)
             error = ekv_sector_take(sectors, EKV_SECTOR_LOG, &second);
         if (!error)
-            error = enter(log, first, sequence, second, 0);
+            error = enter(log, first, sequence, second, previous_end);
         if (error != EKV_IO || ekv_sectors_failing(sectors))
             return error;
     }

@@ -42,10 +42,11 @@ static inline uint8_t ekv_record_kind(const struct ekv_record *record)
 
 /* --- Appending ------------------------------------------------------------------------------- */
 
-/* Starts a log in a ready sector with this sequence number. If there is no second sector for its
- * successor, the log cannot leave the first. Errors: EKV_FULL; the log is as before then.
- * Flash: takes two ready sectors, programs one stamp. */
-EKV_MUST_CHECK int ekv_log_start(struct ekv_log *log, uint32_t sequence);
+/* Starts a log in a ready sector with this sequence number. `previous_end`: offset in the sector
+ * that was the head before, up to which its records are proven; 0 for the first. If there is no
+ * second sector for its successor, the log cannot leave the first. Errors: EKV_FULL; the log is as
+ * before then. Flash: takes two ready sectors, programs one stamp. */
+EKV_MUST_CHECK int ekv_log_start(struct ekv_log *log, uint32_t sequence, uint32_t previous_end);
 
 /* Appends a record: begin, write its `key_size + value_size` bytes (and version and time if its
  * flags say so) in any pieces, end. `begin` moves to the successor sector if the record does not

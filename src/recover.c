@@ -113,6 +113,18 @@ static void free_next(struct ekv *db, uint32_t next)
         ekv_sector_set(&db->sectors, next, EKV_SECTOR_FREE);
 }
 
+/* Up to where the old head's records are proven: by the program that followed, or by the flush. The
+ * last page written is what was in flight. */
+static uint32_t proven_end(const struct ekv *db)
+{
+    const struct ekv_format *format = ekv_format_of(db);
+    uint32_t end = ekv_max(format->body_offset, ekv_offset_of(format, db->log.copy_address));
+    if (!db->log.copy || ekv_sector_of(format, db->log.copy_address) != db->log.sector)
+        return db->log.offset;
+    return db->log.sequence == db->catalog.replay_sequence ? ekv_max(end, db->catalog.replay_offset)
+                                                           : end;
+}
+
 static int recover(struct ekv *db)
 {
     uint32_t sector = db->log.sector, sequence = db->log.sequence, end = db->log.offset;
@@ -134,7 +146,7 @@ static int recover(struct ekv *db)
      */
     if (end == ekv_format_of(db)->body_offset && sequence != db->catalog.replay_sequence)
         ekv_sector_set(&db->sectors, sector, EKV_SECTOR_FREE);
-    error = ekv_log_start(&db->log, sequence + 2);
+    error = ekv_log_start(&db->log, sequence + 2, proven_end(db) | EKV_END_RESUMED);
     if (error)
         return error;
     error = move_away(db, sector, sequence, end);
@@ -173,7 +185,7 @@ int ekv_restart(struct ekv *db)
     db->appending = NULL;
     int error = ekv_log_flush(&db->log);
     if (!error)
-        error = ekv_log_start(&db->log, sequence + 1);
+        error = ekv_log_start(&db->log, sequence + 1, db->log.offset);
     if (!error)
         error = move_away(db, sector, sequence, 0);
     if (error)

@@ -41,7 +41,7 @@ static int replay_record(struct ekv *db, const struct ekv_record *record)
     db->last_version = version > db->last_version ? version : db->last_version;
     /* What counts is where it was committed: a pending record may lie far before its commit. */
     if (ekv_log_position(&db->log) < db->catalog.counted)
-        return ekv_point(db, record, true);
+        return ekv_point(db, record, record->layout.type & EKV_RECORD_MOVED);
     error = ekv_apply_counts(db, record, found == EKV_OK ? &old : NULL);
     if (error == EKV_CORRUPT) /* a piece of one of the two is damaged: the same */
         db->read_only = true;

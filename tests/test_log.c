@@ -37,7 +37,7 @@ static void start(struct ekv_geometry geometry)
 {
     layers_start(&on, geometry, NOR_AGED);
     written_count = 0;
-    assert_ok(ekv_log_start(&on.log, 1));
+    assert_ok(ekv_log_start(&on.log, 1, 0));
 }
 
 static uint32_t append(uint32_t size, uint64_t seed)
