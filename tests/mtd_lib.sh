@@ -12,7 +12,7 @@ set -u
 ekv=$EKV_BUILD_DIR/ekv
 guest_files=$EKV_SOURCE_DIR/tests/mtd
 CACHE_VERSION=1 # of what mtd_unpack makes; change it when that changes
-GUEST_TIME=${EKV_GUEST_TIME:-400}  # seconds until a guest is taken for hung; generous, since machines are busy
+GUEST_TIME=${EKV_GUEST_TIME:-1500} # seconds until a guest is taken for hung: machines are busy
 guest=          # process id of what watches over qemu
 
 work=$(mktemp -d)

@@ -52,10 +52,10 @@ check_device $ram
 ekv -C $ram info | grep -q "8 sectors of 128 KiB" || fail "mtdram: $(ekv -C $ram info)"
 expect_refusal "needs sectors of at least 131072" ekv -C $ram format --force --sector 4096
 expect_refusal "larger than $ram" ekv -C $ram load --raw --force /tmp/image
-ekv -C /tmp/small format --size 1M >/tmp/out || fail "format of an image"
-expect_refusal "/tmp/small does not suit" ekv -C $ram load --raw --force /tmp/small
+ekv -C /tmp/little format --size 1M >/tmp/out || fail "format of an image"
+expect_refusal "/tmp/little does not suit" ekv -C $ram load --raw --force /tmp/little
 expect_same "after what was refused" "$(ekv -C $ram get key)" value
-rm /tmp/image /tmp/small
+rm /tmp/image /tmp/little
 rmmod mtdram || fail "somebody has mtdram open"
 insmod /lib/mtdram.ko total_size=512 erase_size=1 || fail "mtdram"
 ekv -C $ram format --sector 2048 >/tmp/out || fail "format of mtdram"
