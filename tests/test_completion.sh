@@ -106,6 +106,9 @@ files_stand_where_files_belong()
     offers 'ekv --image=im' image1 'image two'
     offers 'ekv -C image1 apply im' image1 'image two'
     offers 'ekv -C image1 get -o im' image1 'image two'
+    offers 'ekv -C image1 salvage -o d' dir
+    offers 'ekv -C image1 map --by f' fill
+    offers 'ekv -C image1 map --color=a' auto always
     offers 'ekv format --populate d' dir
     offers 'ekv diff im' image1 'image two'
     offers 'ekv -C image1 put key @im' @image1 '@image two'

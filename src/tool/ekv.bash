@@ -150,10 +150,20 @@ _ekv()
     if [[ ${words[-1]} == --*=* ]]; then
         previous=${words[-1]%%=*}
     fi
+    case ${command[0]-},$previous in
+    map,--by)
+        mapfile -t COMPREPLY < <(compgen -W 'kind fill age wear' -- "$cur")
+        return
+        ;;
+    map,--color)
+        mapfile -t COMPREPLY < <(compgen -W 'auto always never' -- "$cur")
+        return
+        ;;
+    esac
     if [[ $previous == -?* && $previous != -- ]]; then
         case $(_ekv_option_takes "$previous" "${program[@]}" "${command[@]}") in
         '') ;;
-        IMAGE | FILE | DIR | PATH)
+        *IMAGE* | *FILE* | *DIR* | *PATH*)
             _ekv_files
             return
             ;;
