@@ -147,6 +147,8 @@ void op_open(fuse_req_t request, fuse_ino_t id, struct fuse_file_info *info)
         error = file_resize(fs, file, 0);
         atomic_store(&file->owner, pid);
     }
+    if (!error && node->view->past) /* looked up in a survey once, not for each piece */
+        error = file_detach(fs, file);
     if (!error && !handle->writes && file_is_replaced(file) && !process_same(file->owner, pid))
         error = open_old(fs, handle, info);
     if (error) {

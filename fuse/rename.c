@@ -107,11 +107,16 @@ static int destination(const struct side *from, const struct side *to, struct ke
     return 0;
 }
 
-/* Removes a copy that could not be completed from a stage. */
-static void take_back(struct batch *batch, struct view *then, const struct subtree *copy)
+/* Removes a copy that could not be completed from a stage. `record` is that of an empty directory
+ * which it was to replace. */
+static void take_back(struct batch *batch, struct view *then, const struct subtree *copy,
+                      const struct attr_record *record)
 {
-    if (subtree_delete(batch, then, copy) == 0)
-        batch->wrote = false;
+    int error = subtree_delete(batch, then, copy);
+    if (!error && record->has_directory)
+        error = batch_attr(batch, copy->key->bytes, copy->key->size, record);
+    if (!error)
+        batch->wrote = false; /* all is as it was */
 }
 
 static int collect(struct fs *fs, struct batch *batch, struct view *then, const struct side *from,
@@ -123,6 +128,11 @@ static int collect(struct fs *fs, struct batch *batch, struct view *then, const 
         error = destination(to, from, &here);
     struct subtree target = {&there, from->subtree.directory};
     struct subtree source = {&here, to->subtree.directory};
+    struct attr_record record = {0};
+    if (!error && to->found.exists && to->subtree.directory)
+        error = view_attr(then, to->subtree.key->bytes, to->subtree.key->size, &record, NULL);
+    if (error == ENOENT)
+        error = 0;
     /* A file is replaced by the put of its new value, all else is deleted first. */
     if (!error && to->found.exists && (exchange || to->subtree.directory))
         error = subtree_delete(batch, then, &to->subtree);
@@ -134,8 +144,8 @@ static int collect(struct fs *fs, struct batch *batch, struct view *then, const 
         error = subtree_copy(batch, then, &to->subtree, &source);
     if (!error && !exchange)
         error = subtree_delete(batch, then, &from->subtree);
-    else if (error && !view_is_live(batch->view) && !to->found.exists)
-        take_back(batch, then, &target);
+    else if (error && !view_is_live(batch->view) && (!to->found.exists || to->subtree.directory))
+        take_back(batch, then, &target, &record);
     if (!error && from->subtree.directory)
         error = change_record(fs, batch, to->parent);
     if (!error && exchange && to->subtree.directory)

@@ -74,6 +74,14 @@ static void walk_down(struct settlement *settlement, struct fs *fs,
     node_unref(&fs->nodes, parent);
 }
 
+/* The store as it was when the transaction began: what it wrote nobody has changed since. */
+static struct view begin_of(const struct settlement *settlement)
+{
+    return (struct view){.kind = VIEW_SNAPSHOT,
+                         .store = settlement->stage->store,
+                         .snapshot = settlement->stage->snapshot};
+}
+
 static struct ekv_key user_key(const struct settlement *settlement)
 {
     return ekv_key(settlement->entry->bytes, settlement->entry->size);
@@ -122,7 +130,8 @@ static bool any_open(const struct settlement *settlement, struct fs *fs)
 
 int settle_begin(struct settlement *settlement, struct fs *fs, struct view *stage)
 {
-    *settlement = (struct settlement){.stage = stage};
+    *settlement = (struct settlement){.stage = stage, .known = touched_new()};
+    settlement->error = settlement->known ? 0 : ENOMEM;
     while (!settlement->error &&
            (settlement->entry = touched_next(stage->touched, settlement->entry)))
         if (settlement->entry->kind >= TOUCHED_PUT)
@@ -164,8 +173,7 @@ static int add_removing(struct settlement *settlement, struct fs *fs, struct nod
 
 static bool prepare_step(struct settlement *settlement, struct fs *fs, struct step *step)
 {
-    struct view begin = {
-        .kind = VIEW_SNAPSHOT, .store = &fs->store, .snapshot = settlement->stage->snapshot};
+    struct view begin = begin_of(settlement);
     bool loses = false;
     if (!step->node || step->node->kind != NODE_FILE)
         return true;
@@ -198,7 +206,7 @@ int settle_prepare(struct settlement *settlement, struct fs *fs)
 /* --- After -------------------------------------------------------------------------------------
  */
 
-/* The kernel forgets a name, present or missing, and what it listed of the directory. */
+/* The kernel forgets a name, present or missing. */
 static void tell(struct settlement *settlement, struct fs *fs, const struct step *step)
 {
     if (settlement->told_parent == step->parent->id && settlement->told_size == step->name_size &&
@@ -210,11 +218,20 @@ static void tell(struct settlement *settlement, struct fs *fs, const struct step
     notify_entry(&fs->notify, step->parent->id, step->name, step->name_size);
 }
 
+/* Names came or went in a directory: after the kernel forgot the name, so that no listing is under
+ * way any more, it forgets what it listed. Once for many names. */
+static void touch(struct settlement *settlement, struct fs *fs, struct node *directory)
+{
+    tree_touch(fs, directory);
+    if (settlement->stale && settlement->stale != directory->id)
+        notify_inode(&fs->notify, settlement->stale);
+    settlement->stale = directory->id;
+}
+
 /* Takes the name from a node that it does not stand for any more. */
 static void lose(struct settlement *settlement, struct fs *fs, struct step *step)
 {
-    struct view begin = {
-        .kind = VIEW_SNAPSHOT, .store = &fs->store, .snapshot = settlement->stage->snapshot};
+    struct view begin = begin_of(settlement);
     struct file *file = step->node->kind == NODE_FILE ? file_of(fs, step->node) : NULL;
     node_unlink(&fs->nodes, step->node);
     if (file) {
@@ -227,32 +244,50 @@ static void lose(struct settlement *settlement, struct fs *fs, struct step *step
         file_die(fs, file, &record.file, entry.time);
     }
     file_release(fs, file);
-    tree_touch(fs, step->parent);
     tell(settlement, fs, step);
+    touch(settlement, fs, step->parent);
 }
 
-/* Whether a directory is there. If that cannot be found out the kernel asks again. */
-static bool directory_exists(struct settlement *settlement, struct fs *fs, size_t size)
+/* Whether a directory is there, or was at the begin. Found out once: where thousands of keys were
+ * removed, or came, a look passes all of them. If it cannot be found out the kernel asks again. */
+static bool directory_exists(struct settlement *settlement, struct view *view, size_t size)
 {
-    struct key *known = &settlement->existing;
+    enum { MISSING = TOUCHED_VALUE, EXISTING };
     const uint8_t *bytes = settlement->entry->bytes;
     struct key prefix = {.bytes = (uint8_t *)bytes, .size = size};
+    uint8_t which = (uint8_t)view->kind;
     bool exists = false;
-    if (known->size >= size && memcmp(known->bytes, bytes, size) == 0)
-        return true; /* what is below it is there, so it is too */
-    if (walk_directory_exists(&fs->live, &prefix, &exists) || !exists)
+    if (touched_has(settlement->known, (enum touched_kind)EXISTING, which, bytes, size))
+        return true;
+    if (touched_has(settlement->known, (enum touched_kind)MISSING, which, bytes, size))
         return false;
-    if (!key_set(known, bytes, size))
-        known->size = 0;
-    return true;
+    if (walk_directory_exists(view, &prefix, &exists))
+        return false;
+    touched_read(settlement->known,
+                 exists ? (enum touched_kind)EXISTING : (enum touched_kind)MISSING, which, bytes,
+                 size);
+    return exists;
+}
+
+/* A name that no node stands for, and whether there is such a thing now. */
+static void settle_unknown(struct settlement *settlement, struct fs *fs, const struct step *step,
+                           bool exists)
+{
+    struct view begin = begin_of(settlement);
+    struct ekv_entry entry;
+    bool existed = step->last ? view_find(&begin, user_key(settlement), &entry) == 0
+                              : directory_exists(settlement, &begin, step->size);
+    tell(settlement, fs, step);
+    if (existed != exists)
+        touch(settlement, fs, step->parent);
 }
 
 static bool settle_directory(struct settlement *settlement, struct fs *fs, struct step *step)
 {
-    bool exists = directory_exists(settlement, fs, step->size);
+    bool exists = directory_exists(settlement, &fs->live, step->size);
     bool aside = settlement->entry->kind == TOUCHED_PUT_ASIDE;
     if (!step->node) {
-        tell(settlement, fs, step);
+        settle_unknown(settlement, fs, step, exists);
         return false;
     }
     if (exists != (step->node->kind == NODE_DIRECTORY)) {
@@ -289,8 +324,7 @@ static bool settle_step(struct settlement *settlement, struct fs *fs, struct ste
     tell_part(settlement, fs, step);
     int error = view_find(&fs->live, user_key(settlement), &entry);
     if (!step->node) {
-        tree_touch(fs, step->parent);
-        tell(settlement, fs, step);
+        settle_unknown(settlement, fs, step, !error);
     } else if (error || step->node->removing) {
         lose(settlement, fs, step);
     } else {
@@ -310,6 +344,8 @@ void settle_committed(struct settlement *settlement, struct fs *fs)
     while ((settlement->entry = touched_next(settlement->stage->touched, settlement->entry)))
         if (settlement->entry->kind >= TOUCHED_PUT)
             walk_down(settlement, fs, settle_step);
+    if (settlement->stale)
+        notify_inode(&fs->notify, settlement->stale);
 }
 
 void settle_release(struct settlement *settlement, struct fs *fs)
@@ -320,7 +356,6 @@ void settle_release(struct settlement *settlement, struct fs *fs)
         node_unref(&fs->nodes, list->nodes[i]);
     }
     free(list->nodes);
-    key_free(&settlement->existing);
     *list = (struct node_list){0};
 }
 
@@ -332,4 +367,5 @@ void settle_end(struct settlement *settlement, struct fs *fs)
     for (size_t i = 0; i < list->count; i++)
         node_unref(&fs->nodes, list->nodes[i]);
     free(list->nodes);
+    touched_free(settlement->known);
 }

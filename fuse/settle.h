@@ -15,7 +15,8 @@ struct settlement {
     struct node_list removing;         /* nodes that are about to lose their names */
     struct node_list changing;         /* those that are about to get another value */
     const struct touched_entry *entry; /* that is being settled */
-    struct key existing;               /* prefix of a directory that is there */
+    struct touched *known;             /* directories that were looked for */
+    uint64_t stale;                    /* a directory whose listing is to be forgotten; 0: none */
     uint64_t told_parent;              /* the last name that the kernel was told to forget */
     size_t told_size;
     char told[PATH_NAME_MAX + 1];

@@ -78,13 +78,22 @@ static void grow(struct touched *touched)
     }
 }
 
-static bool add(struct touched *touched, uint8_t kind, uint8_t part, const void *bytes, size_t size)
+static bool has(const struct touched *touched, uint8_t kind, uint8_t part, const void *bytes,
+                size_t size)
 {
-    struct touched_entry **bucket = bucket_of(touched, bytes, size, kind, part);
-    for (struct touched_entry *entry = *bucket; entry; entry = entry->next_in_bucket)
+    for (const struct touched_entry *entry = *bucket_of(touched, bytes, size, kind, part); entry;
+         entry = entry->next_in_bucket)
         if (entry->kind == kind && entry->part == part && entry->size == size &&
             memcmp(entry->bytes, bytes, size) == 0)
             return true;
+    return false;
+}
+
+static bool add(struct touched *touched, uint8_t kind, uint8_t part, const void *bytes, size_t size)
+{
+    if (has(touched, kind, part, bytes, size))
+        return true;
+    struct touched_entry **bucket = bucket_of(touched, bytes, size, kind, part);
     struct touched_entry *entry = malloc(sizeof *entry + size);
     if (!entry)
         return false;
@@ -117,6 +126,15 @@ bool touched_write(struct touched *touched, enum touched_kind kind, const void *
     bool done = add(touched, (uint8_t)kind, 0, bytes, size);
     pthread_mutex_unlock(&touched->lock);
     return done;
+}
+
+bool touched_has(struct touched *touched, enum touched_kind kind, uint8_t part, const void *bytes,
+                 size_t size)
+{
+    pthread_mutex_lock(&touched->lock);
+    bool there = has(touched, (uint8_t)kind, part, bytes, size);
+    pthread_mutex_unlock(&touched->lock);
+    return there;
 }
 
 bool touched_all(struct touched *touched)

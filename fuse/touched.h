@@ -39,6 +39,10 @@ void touched_read(struct touched *touched, enum touched_kind kind, uint8_t part,
 /* Notes what is about to be written. False: no memory. */
 bool touched_write(struct touched *touched, enum touched_kind kind, const void *bytes, size_t size);
 
+/* Whether an entry was noted. */
+bool touched_has(struct touched *touched, enum touched_kind kind, uint8_t part, const void *bytes,
+                 size_t size);
+
 /* Whether the whole store counts as read. */
 bool touched_all(struct touched *touched);
 

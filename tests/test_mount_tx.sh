@@ -246,6 +246,8 @@ write(t + "/sub/file", b"new sub/file")
 write(t + "/absent", b"there"); write(t + "/sub/absent", b"there")
 os.mkdir(t + "/absent_dir"); write(t + "/absent_dir/x", b"there")
 os.unlink(t + "/gone/f"); os.rmdir(t + "/gone")
+write(t + "/unseen", b"u"); write(t + "/sub/unseen", b"u") # nobody asked for these before
+os.mkdir(t + "/unseen_dir"); write(t + "/unseen_dir/x", b"x")
 commit(t)
 assert os.pread(fd, 100, 0) == b"new open!" and read("open") == b"new open!"
 assert os.fstat(fd).st_size == 9 and os.stat("open").st_size == 9
@@ -262,9 +264,10 @@ assert os.pread(removed, 100, 0) == b"old removed" # as after any unlink
 assert os.pread(link, 100, 0) == b"old becomes_link"
 assert os.readlink("becomes_link") == "open" and read("becomes_link") == b"new open!"
 assert read("becomes_dir/x") == b"x"
-expected = sorted(set(before) - {"removed", "gone"} | {"absent", "absent_dir"})
+expected = sorted(set(before) - {"removed", "gone"} |
+                  {"absent", "absent_dir", "unseen", "unseen_dir"})
 assert listing(".") == expected and listing(top) == expected, (listing("."), expected)
-assert listing("sub") == ["absent", "file"] == listing(directory)
+assert listing("sub") == ["absent", "file", "unseen"] == listing(directory)
 # And back: a directory becomes a file, a link a file; a value beside names; long names.
 LONG = "n" * 255
 t = begin("T")
@@ -321,6 +324,19 @@ for i in range(200): assert read("shallow/%d" % i) == b"%d" % i * i
 refused(errno.ENOTEMPTY, os.rename, "empty", "shallow")
 refused(errno.ENOTEMPTY, os.rmdir, "shallow")
 refused(errno.EINVAL, rename2, "shallow", "empty", EXCHANGE)
+os.chmod("empty", 0o700)
+# What fails half-way (keys would be too long) leaves all as it was.
+long = "/".join(["n" * 250] * 15)
+os.makedirs("long/" + long); write("long/" + long + "/f", b"deep"); write("long/a", b"a")
+refused(errno.ENAMETOOLONG, os.rename, "long", "m" * 255)
+os.mkdir("m" * 255)
+os.chmod("m" * 255, 0o700)
+refused(errno.ENAMETOOLONG, os.rename, "long", "m" * 255)
+assert os.listdir("m" * 255) == [] and stat.S_IMODE(os.stat("m" * 255).st_mode) == 0o700
+assert read("long/" + long + "/f") == b"deep" and read("long/a") == b"a"
+os.rmdir("m" * 255)
+os.rename("long", "lang")
+assert read("lang/" + long + "/f") == b"deep"
 os.rmdir("empty")
 data = os.urandom(300000)
 write("large", data)
@@ -341,6 +357,56 @@ os.listdir("shallow")
 write("elsewhere", b"")
 commit(t)
 assert os.stat("large").st_mtime > 1e9
+END
+
+run "a listing that is cached, and nothing else of the directory" <<'END'
+os.mkdir("quiet"); write("quiet/a", b"a"); os.mkdir("quiet/empty")
+assert sorted(os.listdir("quiet")) == ["a", "empty"] and os.listdir("quiet/empty") == []
+t = begin("T")
+write(t + "/quiet/b", b"b"); write(t + "/quiet/empty/c", b"c")
+commit(t)
+assert sorted(os.listdir("quiet")) == ["a", "b", "empty"] and os.listdir("quiet/empty") == ["c"]
+t = begin("T")
+os.unlink(t + "/quiet/a")
+commit(t)
+assert sorted(os.listdir("quiet")) == ["b", "empty"]
+END
+
+run "times of directories" <<'END'
+os.makedirs("times/sub"); write("times/a", b"1"); write("times/sub/b", b"1")
+before = os.stat("times").st_mtime_ns, os.stat("times/sub").st_mtime_ns
+t = begin("T")
+write(t + "/times/a", b"2"); write(t + "/times/sub/b", b"2")
+commit(t)
+assert (os.stat("times").st_mtime_ns, os.stat("times/sub").st_mtime_ns) == before
+t = begin("T")
+write(t + "/times/sub/new", b"2")
+commit(t)
+after = os.stat("times").st_mtime_ns, os.stat("times/sub").st_mtime_ns
+assert after[0] == before[0] and after[1] > before[1], (before, after)
+END
+
+run "a directory is listed while names come and go in it" <<'END'
+import random
+t = begin("T")
+os.mkdir(t + "/listed")
+there = {"f%05d" % i for i in range(0, 1500, 3)}
+for name in there: write(t + "/listed/" + name, b"x")
+pid = os.fork()
+if pid == 0:
+    r = random.Random(1)
+    for i in range(2000):
+        name = t + "/listed/g%05d" % r.randrange(1500)
+        if os.path.exists(name): os.unlink(name)
+        else: write(name, b"y")
+    os._exit(0)
+looks = 0
+while os.waitpid(pid, os.WNOHANG) == (0, 0):
+    names = os.listdir(t + "/listed")
+    assert len(names) == len(set(names)) and there <= set(names), sorted(there - set(names))[:5]
+    looks += 1
+assert looks > 0
+os.rmdir(t)
 END
 
 cd "$mnt" || exit
@@ -432,6 +498,21 @@ commit(t)
 print("commit of 10,000 keys: %.3f s" % (time.monotonic() - start))
 assert len(os.listdir("many")) == 10000
 for i in range(10000): assert read("many/%d" % i) == b"%d" % i
+# The same in several directories by turns, of which some are moved away as a whole.
+t = begin("T")
+for name in "one", "two", "three": os.mkdir(t + "/" + name)
+for i in range(1500):
+    for name in "one", "two", "three": write("%s/%s/%d" % (t, name, i), b"x")
+commit(t)
+t = begin("T")
+os.rename(t + "/two", t + "/four")
+for i in range(1500):
+    for name in "one", "three": os.unlink("%s/%s/%d" % (t, name, i))
+os.rmdir(t + "/one"); os.rmdir(t + "/three")
+start = time.monotonic()
+commit(t)
+print("commit of 9,000 keys in four directories: %.3f s" % (time.monotonic() - start))
+assert len(os.listdir("four")) == 1500 and not os.path.exists("one") and not os.path.exists("two")
 END
 unmount_image
 check_image
