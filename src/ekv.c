@@ -161,41 +161,54 @@ static int probe(const struct ekv_flash *flash, struct ekv_stamp_a *stamp)
     return answer;
 }
 
-/* Erases the manifest's ring. An older store on it must stay whole until it is gone altogether, so
- * its newest chain goes last, and that from its begin on. */
+static bool same_geometry(const struct ekv_geometry *a, const struct ekv_geometry *b)
+{
+    return a->sector_size == b->sector_size && a->sector_count == b->sector_count &&
+           a->write_unit == b->write_unit;
+}
+
+/* Stamps a sector of an older store's ring so that the store is void: of it, one that its newest
+ * chains do not lie in. `mark` is EKV_NO_SECTOR if there is no store. */
+static int mark_void(struct ekv *db, uint32_t *mark)
+{
+    static const struct ekv_stamp_b last = {
+        .kind = EKV_KIND_MANIFEST, .sequence = EKV_SEQUENCE_VOID, .virgin = EKV_NO_SECTOR};
+    struct ekv_sectors *sectors = &db->sectors;
+    uint64_t store_id = sectors->format.store_id;
+    uint32_t least = UINT32_MAX;
+    struct ekv_stamp_a old;
+    *mark = EKV_NO_SECTOR;
+    if (probe(&sectors->flash, &old) || !same_geometry(&old.geometry, &sectors->format.geometry))
+        return EKV_OK;
+    sectors->format.store_id = old.store_id;
+    for (uint32_t i = 0; i < sectors->format.ring_count; i++) {
+        struct ekv_stamp_b stamp;
+        if (ekv_sector_stamp_read(sectors, i, &stamp) || stamp.kind != EKV_KIND_MANIFEST)
+            stamp.sequence = 0;
+        if (*mark != EKV_NO_SECTOR && stamp.sequence >= least)
+            continue;
+        *mark = i;
+        least = stamp.sequence;
+    }
+    int error = ekv_sector_erase(sectors, *mark);
+    if (!error)
+        error = ekv_sector_stamp(sectors, *mark, &last);
+    sectors->format.store_id = store_id;
+    return error;
+}
+
+/* Erases the manifest's ring. An older store on it must not lose its newest edits alone: so it is
+ * void before they go, and the sector that says so goes last. */
 static int erase_ring(struct ekv *db)
 {
-    struct ekv_format old = *ekv_format_of(db);
-    struct ekv_stamp_a stamp_a;
-    if (probe(&db->sectors.flash, &stamp_a) == EKV_OK)
-        old.store_id = stamp_a.store_id;
-    for (uint32_t n = 0; n < old.ring_count; n++) {
-        uint32_t first = EKV_NO_SECTOR, first_sequence = 0;
-        for (uint32_t i = 0; i < old.ring_count; i++) {
-            uint8_t bytes[EKV_STAMP_B_SIZE];
-            struct ekv_stamp_b stamp;
-            if (db->sectors.lives[i]) /* erased already */
-                continue;
-            int error =
-                ekv_flash_read(&db->sectors.flash, ekv_address(&old, i, ekv_stamp_b_offset(&old)),
-                               bytes, sizeof bytes);
-            if (error)
-                return error;
-            uint32_t sequence =
-                ekv_stamp_b_decode(&old, bytes, i, &stamp) == EKV_OK ? stamp.sequence : 0;
-            if (first == EKV_NO_SECTOR || sequence < first_sequence) {
-                first = i;
-                first_sequence = sequence;
-            }
-        }
-        int error = ekv_sector_erase(&db->sectors, first);
-        if (error)
-            return error;
-        db->sectors.lives[first] = 1;
-    }
-    for (uint32_t i = 0; i < old.ring_count; i++)
-        db->sectors.lives[i] = 0;
-    return EKV_OK;
+    uint32_t mark;
+    int error = mark_void(db, &mark);
+    for (uint32_t i = 0; !error && i < ekv_format_of(db)->ring_count; i++)
+        if (i != mark)
+            error = ekv_sector_erase(&db->sectors, i);
+    if (!error && mark != EKV_NO_SECTOR)
+        error = ekv_sector_erase(&db->sectors, mark);
+    return error;
 }
 
 static bool is_retention(uint32_t count, uint32_t seconds)
@@ -253,12 +266,6 @@ int ekv_probe(struct ekv_flash *flash)
 }
 
 /* --- Mount, unmount -------------------------------------------------------------------------- */
-
-static bool same_geometry(const struct ekv_geometry *a, const struct ekv_geometry *b)
-{
-    return a->sector_size == b->sector_size && a->sector_count == b->sector_count &&
-           a->write_unit == b->write_unit;
-}
 
 /* Sectors that rested in the sessions before go on resting, or are free if no span is retained. */
 static void retain_span(struct ekv *db, const struct ekv_mount_options *options)

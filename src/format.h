@@ -23,6 +23,9 @@ enum {
     EKV_CRC_SIZE = 4,
 };
 
+/* Of a sector of the ring: a format has begun, the store is void. */
+#define EKV_SEQUENCE_VOID UINT32_MAX
+
 enum ekv_sector_kind { EKV_KIND_LOG = 1, EKV_KIND_INDEX = 2, EKV_KIND_MANIFEST = 3 };
 
 /* What is derived from the geometry and the store's id once, and used everywhere. */

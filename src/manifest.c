@@ -539,6 +539,8 @@ int ekv_manifest_load(struct ekv_manifest *manifest, struct ekv_catalog *catalog
         int error = ekv_ring_newest(manifest->sectors, limit, &manifest->sector, &stamp);
         if (error)
             return error == EKV_NOT_FOUND ? EKV_NO_STORE : error;
+        if (stamp.sequence == EKV_SEQUENCE_VOID)
+            return EKV_NO_STORE;
         catalog_reset(manifest, catalog);
         error = chain_read(manifest, catalog, base_of(&stamp), stamp.sequence, &chain);
         if (error < 0)

@@ -163,6 +163,7 @@ class Store(Format):
         while True:
             last = max((n for n in sectors if n < limit), default=None)
             require(last is not None, "no chain that counts in the manifest")
+            require(last != 0xFFFFFFFF, "a format has begun: no store")
             base = last - self.stamp_b(sectors[last]).next
             self.runs, self.live, self.retired, self.state = [], {}, set(), None
             group, whole, proven = b"", False, False
