@@ -92,8 +92,7 @@ static int holds_commit(struct ekv *db, uint32_t sector, uint32_t sequence, bool
 static int check_manifest(struct ekv *db)
 {
     uint32_t count = ekv_format_of(db)->geometry.sector_count;
-    if (db->closed)
-        return ekv_corrupt();
+    bool recovering = false;
     if (ekv_log_position(&db->log) <=
         ekv_position(ekv_format_of(db), 1, ekv_format_of(db)->body_offset))
         return EKV_OK; /* a format was cut off; what lies in the sectors is of the store before it
@@ -102,14 +101,17 @@ static int check_manifest(struct ekv *db)
         struct ekv_stamp_b stamp;
         bool holds = false;
         int error = ekv_sector_stamp_read(&db->sectors, i, &stamp);
-        if (!error && stamp.kind == EKV_KIND_LOG && stamp.sequence > db->log.sequence)
+        bool later = !error && stamp.kind == EKV_KIND_LOG && stamp.sequence > db->log.sequence;
+        if (later)
             error = holds_commit(db, i, stamp.sequence, &holds);
+        recovering |= later && stamp.sequence == db->log.sequence + 2;
         if (error < 0)
             return error;
         if (holds)
             return ekv_corrupt();
     }
-    return EKV_OK;
+    /* A recovery writes to the manifest behind a close record, when it has begun a new log. */
+    return db->closed && !recovering ? ekv_corrupt() : EKV_OK;
 }
 
 int ekv_damage_end(struct ekv *db)

@@ -555,7 +555,7 @@ int ekv_manifest_load(struct ekv_manifest *manifest, struct ekv_catalog *catalog
             manifest->end[0] = chain.end.sequence;
             manifest->end[1] = chain.end.offset;
             clean_all(manifest);
-            manifest->torn = chain.torn;
+            manifest->torn = chain.torn && chain.behind > 1; /* the second proof says nothing */
             error = chain.behind > 1 ? EKV_OK : guard_older(manifest);
             return error ? error : ekv_ring_newer(manifest->sectors, manifest->sequence);
         }

@@ -41,6 +41,7 @@ struct cuts_result {
     uint64_t tried;
     uint64_t violations;
     uint64_t operations; /* flash operations of the workload itself */
+    uint64_t refused;    /* deletes that answered "full" on a few sectors; see world_accept */
 };
 
 /* Runs a workload with all its cuts; adds to `result`. */
@@ -49,6 +50,17 @@ void cuts_run(const struct cuts_options *options, struct cuts_result *result);
 /* Cuts the formatting of a chip that holds an older store: afterwards there is the old store, none,
  * or an empty one. */
 void cuts_run_format(const struct cuts_options *options, struct cuts_result *result);
+
+/* Cuts a transaction of `keys` keys, more than the memtable holds, over a store that holds some of
+ * them already: at every stride-th of its flash operations, from the first put to the end of the
+ * commit, in every mode. Afterwards all of it is there or nothing. */
+void cuts_run_transaction(const struct cuts_options *options, uint32_t keys,
+                          struct cuts_result *result);
+
+/* A long run by chance, all of it from the seed: any geometry from 8 to 4096 sectors, any workload,
+ * the power cut at random moments and again while the store recovers from that. */
+void cuts_run_random(uint64_t seed, uint32_t steps, void (*report)(const char *line),
+                     struct cuts_result *result);
 
 /* The name of a mode, and the mode of a name (NOR_CUT_COUNT if there is none). */
 const char *cuts_mode_name(enum nor_cut mode);

@@ -1,5 +1,6 @@
 /* The full search through power cuts, and the repetition of a single one.
  *
+ *   powercut --full --minutes 20             all there is, seed by seed, for so long
  *   powercut                                 every workload on every geometry, nested once
  *   powercut --workload txn --stride 7 ...   a part of it
  *   powercut <what a VIOLATION line says>    that cut alone
@@ -10,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "cuts.h"
 
@@ -19,6 +21,10 @@ struct request {
     struct cuts_options cuts;
     bool one_workload, one_geometry;
     bool format; /* cut the formatting of a chip on which the workload ran */
+    bool full;
+    uint32_t transaction; /* keys of one, 0: none */
+    uint32_t minutes;     /* of processor time, after which no more is begun; 0: no limit */
+    const char *readme;
     uint32_t seeds;
     uint32_t part, parts;
     const char *write_to;
@@ -31,6 +37,12 @@ static void usage(FILE *file)
         "Usage: powercut [options]\n"
         "Cuts the power at every flash operation of each workload, in every mode, and again at\n"
         "every flash operation of what follows; the store must be as before or after.\n\n"
+        "  --full                 every workload on every geometry, formats, runs by chance with "
+        "cuts\n"
+        "                         after cuts on 8 to 4096 sectors, a transaction of 10,000 keys\n"
+        "  --minutes N            begin nothing more after N minutes of processor time\n"
+        "  --readme FILE          write the last line into FILE, between its marks\n"
+        "  --transaction KEYS     cut one transaction of so many keys\n"
         "  --workload NAME        small txn large full snapshot work mixed format (all)\n"
         "  --sectors COUNTxSIZE   a geometry, such as 16x512 (nine of them)\n"
         "  --unit BYTES           its write unit (1)\n"
@@ -106,6 +118,8 @@ static bool parse_flag(struct request *request, const char *name)
         cuts->world.geometry.program_once = true;
     else if (strcmp(name, "--fresh") == 0)
         cuts->world.start = NOR_FRESH;
+    else if (strcmp(name, "--full") == 0)
+        request->full = true;
     else if (strcmp(name, "--trace") == 0)
         cuts->trace = true;
     else if (strcmp(name, "--map") == 0)
@@ -126,6 +140,8 @@ static bool parse_number(struct request *request, const char *name, const char *
     } numbers[] = {
         {"--unit", &cuts->world.geometry.write_unit},
         {"--seeds", &request->seeds},
+        {"--minutes", &request->minutes},
+        {"--transaction", &request->transaction},
         {"--memtable", &cuts->world.memtable_count},
         {"--steps", &cuts->steps},
         {"--depth", &cuts->depth},
@@ -161,6 +177,8 @@ static void parse_value(struct request *request, const char *name, const char *t
         if (cuts_mode_of(text) == NOR_CUT_COUNT)
             fail("there is no such mode", text);
         request->cuts.skip |= 1u << cuts_mode_of(text);
+    } else if (strcmp(name, "--readme") == 0) {
+        request->readme = text;
     } else if (strcmp(name, "--write") == 0) {
         request->write_to = text;
     } else if (strcmp(name, "--part") == 0) {
@@ -192,7 +210,7 @@ static void parse(struct request *request, int count, char **arguments)
     if (request->one_geometry && ekv_geometry_check(&cuts->world.geometry) != EKV_OK)
         fail("no store fits this geometry", "--sectors");
     if (cuts->only_count > 0) {
-        if (!request->one_workload || !request->one_geometry)
+        if (!request->transaction && (!request->one_workload || !request->one_geometry))
             fail("--at needs --workload and --sectors", "");
         cuts->depth = cuts->only_count - 1;
         if (!request->format)
@@ -206,11 +224,23 @@ static void on_violation(const char *line)
     fflush(stdout);
 }
 
+static void add(struct cuts_result *total, const struct cuts_result *result)
+{
+    total->tried += result->tried;
+    total->violations += result->violations;
+    total->refused += result->refused;
+}
+
+static bool time_is_up(const struct request *request)
+{
+    return request->minutes > 0 && clock() / CLOCKS_PER_SEC >= (clock_t)request->minutes * 60;
+}
+
 static void run_one(struct request *request, struct cuts_result *total)
 {
     struct cuts_options *cuts = &request->cuts;
     const struct ekv_geometry *geometry = &cuts->world.geometry;
-    struct cuts_result result = {0, 0, 0};
+    struct cuts_result result = {0};
     if (request->format)
         cuts_run_format(cuts, &result);
     else
@@ -222,8 +252,7 @@ static void run_one(struct request *request, struct cuts_result *total)
            geometry->program_once ? " once" : "", cuts->world.seed, result.operations, result.tried,
            result.violations);
     fflush(stdout);
-    total->tried += result.tried;
-    total->violations += result.violations;
+    add(total, &result);
 }
 
 static void run_all(struct request *request, struct cuts_result *total)
@@ -238,6 +267,8 @@ static void run_all(struct request *request, struct cuts_result *total)
             for (unsigned workload = 0; workload < workloads; workload++) {
                 if (share++ % request->parts != request->part - 1)
                     continue;
+                if (time_is_up(request))
+                    return;
                 cuts->world.seed = first_seed + seed;
                 if (!request->one_geometry)
                     cuts->world.geometry = workload_geometries[geometry];
@@ -253,11 +284,86 @@ static void run_all(struct request *request, struct cuts_result *total)
     }
 }
 
+/* One transaction, cut at every --stride-th operation and mode. */
+static void run_transaction(struct request *request, struct cuts_result *total)
+{
+    struct cuts_options cuts = request->cuts;
+    struct cuts_result result = {0};
+    uint32_t bytes = request->transaction * 64;
+    cuts.world.workload = 0;
+    cuts.world.memtable_count = 64;
+    cuts.world.geometry = (struct ekv_geometry){4096, 16 + bytes / 4096, 1, false};
+    cuts_run_transaction(&cuts, request->transaction, &result);
+    printf("transaction of %" PRIu32 " keys, %" PRIu32 " x 4096, seed %" PRIu64 ": %" PRIu64
+           " flash operations, %" PRIu64 " cuts, %" PRIu64 " violations\n",
+           request->transaction, cuts.world.geometry.sector_count, cuts.world.seed,
+           result.operations, result.tried, result.violations);
+    fflush(stdout);
+    add(total, &result);
+}
+
+static void run_random(const struct request *request, struct cuts_result *total)
+{
+    enum { RUNS = 100, STEPS = 400 };
+    struct cuts_result result = {0};
+    uint64_t first = request->cuts.world.seed * RUNS;
+    for (uint64_t i = 0; i < RUNS && !time_is_up(request); i++)
+        cuts_run_random(first + i, STEPS, on_violation, &result);
+    printf("random runs from seed %" PRIu64 ": %" PRIu64 " cuts, %" PRIu64 " violations\n", first,
+           result.tried, result.violations);
+    fflush(stdout);
+    add(total, &result);
+}
+
+/* Seed by seed: what is by chance first, since it meets most. Returns the seeds that were begun. */
+static uint32_t run_full(struct request *request, struct cuts_result *total)
+{
+    uint32_t seeds = request->seeds, done = 0;
+    uint64_t first = request->cuts.world.seed;
+    uint32_t stride = request->cuts.stride;
+    request->seeds = 1;
+    for (; (done < seeds || request->minutes > 0) && !time_is_up(request); done++) {
+        request->cuts.world.seed = first + done;
+        run_random(request, total);
+        request->cuts.stride = 1999 * stride; /* of 94,000 cuts that take some 0.2 s each */
+        request->transaction = 10000;
+        run_transaction(request, total);
+        request->cuts.stride = stride;
+        request->transaction = 200;
+        run_transaction(request, total);
+        request->cuts.world.seed = first + done;
+        request->cuts.world.memtable_count = 8u << done % 4;
+        run_all(request, total);
+    }
+    return done;
+}
+
+/* Puts the line between the marks of a file. */
+static void write_between_marks(const char *path, const char *line)
+{
+    static const char begin[] = "<!-- powercut: begin", end[] = "<!-- powercut: end -->";
+    static char text[1 << 18];
+    FILE *file = fopen(path, "r");
+    size_t size = file ? fread(text, 1, sizeof text - 1, file) : 0;
+    if (!file || fclose(file) != 0 || size == sizeof text - 1)
+        fail("this file cannot be read", path);
+    text[size] = 0;
+    char *from = strstr(text, begin);
+    from = from ? strchr(from, '\n') : NULL;
+    char *to = from ? strstr(from, end) : NULL;
+    if (!to)
+        fail("there are no marks in this file", path);
+    file = fopen(path, "w");
+    if (!file || fwrite(text, 1, (size_t)(from + 1 - text), file) != (size_t)(from + 1 - text) ||
+        fprintf(file, "%s\n%s", line, to) < 0 || fclose(file) != 0)
+        fail("this file cannot be written", path);
+}
+
 int main(int count, char **arguments)
 {
     struct request request = {.seeds = 1, .part = 1, .parts = 1};
-    struct cuts_result total = {0, 0, 0};
-    char line[100];
+    struct cuts_result total = {0};
+    char line[300];
     request.cuts = (struct cuts_options){
         .steps = 200, .depth = 1, .follow = 2, .stride = 1, .again_stride = 1};
     request.cuts.report = on_violation;
@@ -266,14 +372,32 @@ int main(int count, char **arguments)
     request.cuts.world.memtable_count = 8;
     request.cuts.world.geometry.write_unit = 1;
     parse(&request, count, arguments);
-    run_all(&request, &total);
-    snprintf(line, sizeof line, "%" PRIu64 " cuts tried, %" PRIu64 " violations", total.tried,
-             total.violations);
+    uint32_t seeds = request.seeds;
+    uint64_t first = request.cuts.world.seed;
+    if (request.full)
+        seeds = run_full(&request, &total);
+    else if (request.transaction > 0)
+        run_transaction(&request, &total);
+    else
+        run_all(&request, &total);
+    int used = snprintf(line, sizeof line, "%" PRIu64 " cuts tried, %" PRIu64 " violations",
+                        total.tried, total.violations);
+    if (total.refused > 0)
+        used += snprintf(line + used, sizeof line - (size_t)used,
+                         ", %" PRIu64 " deletes refused for lack of space on %d sectors or fewer",
+                         total.refused, WORLD_SMALL);
+    if (request.full)
+        snprintf(line + used, sizeof line - (size_t)used,
+                 " (--full --seed %" PRIu64 ", %" PRIu32 " seeds begun, every %" PRIu32
+                 ". cut, every %" PRIu32 ". of those that follow one)",
+                 first, seeds, request.cuts.stride, request.cuts.again_stride);
     if (request.write_to) {
         FILE *file = fopen(request.write_to, "w");
         if (!file || fprintf(file, "%s\n", line) < 0 || fclose(file) != 0)
             fail("this file cannot be written", request.write_to);
     }
+    if (request.readme)
+        write_between_marks(request.readme, line);
     puts(line);
     return total.violations > 0;
 }

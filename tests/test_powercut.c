@@ -31,7 +31,7 @@ static struct cuts_options quick(unsigned workload)
 
 static void run(const struct cuts_options *options)
 {
-    struct cuts_result result = {0, 0, 0};
+    struct cuts_result result = {0};
     cuts_run(options, &result);
     assert_int_equal(result.violations, 0);
     assert_true(result.tried > result.operations); /* else the strides left nothing out of all */
@@ -82,12 +82,30 @@ static void a_cut_format_leaves_the_old_store_none_or_an_empty_one(void **state)
     (void)state;
     for (unsigned geometry = 0; geometry < workload_geometry_count; geometry++) {
         struct cuts_options options = quick(0);
-        struct cuts_result result = {0, 0, 0};
+        struct cuts_result result = {0};
         options.world.geometry = workload_geometries[geometry];
         cuts_run_format(&options, &result);
         assert_int_equal(result.violations, 0);
         assert_true(result.tried > 0);
     }
+}
+
+static void a_transaction_of_many_keys_is_all_or_nothing(void **state)
+{
+    (void)state;
+    struct cuts_options options = quick(0);
+    struct cuts_result result = {0};
+    options.world.geometry = (struct ekv_geometry){4096, 256, 1, false};
+    options.world.memtable_count = 64;
+    options.stride = 9973; /* of some 94,000 cuts, each of 10,000 keys */
+    cuts_run_transaction(&options, 10000, &result);
+    assert_int_equal(result.violations, 0);
+    assert_true(result.tried >= 5);
+    options.world.geometry = (struct ekv_geometry){4096, 24, 1, false};
+    options.world.memtable_count = 16;
+    options.stride = 11;
+    cuts_run_transaction(&options, 200, &result);
+    assert_int_equal(result.violations, 0);
 }
 
 int main(void)
@@ -97,6 +115,7 @@ int main(void)
         cmocka_unit_test(a_mapped_flash_survives_a_cut_anywhere),
         cmocka_unit_test(a_blank_chip_survives_a_cut_anywhere),
         cmocka_unit_test(two_cuts_in_a_row_of_recoveries_are_survived),
+        cmocka_unit_test(a_transaction_of_many_keys_is_all_or_nothing),
         cmocka_unit_test(a_cut_format_leaves_the_old_store_none_or_an_empty_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

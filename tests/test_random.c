@@ -2,20 +2,17 @@
  * the store recovers from that. EKV_RANDOM_SEED and EKV_RANDOM_RUNS choose other and more runs; a
  * failure names the seed of its run.
  */
-#include <inttypes.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #include <cmocka.h>
 
-#include "trap.h"
-#include "workload.h"
+#include "cuts.h"
 
-enum { RUNS = 40, STEPS = 400, READ_LIMIT = 20000000 };
+enum { RUNS = 40, STEPS = 400 };
 
 static uint64_t number_of(const char *name, uint64_t otherwise)
 {
@@ -23,124 +20,21 @@ static uint64_t number_of(const char *name, uint64_t otherwise)
     return text && *text ? strtoull(text, NULL, 0) : otherwise;
 }
 
-static uint32_t pick(uint64_t *state, uint32_t least, uint32_t most)
+static void on_violation(const char *line)
 {
-    return least + (uint32_t)(world_random(state) % (most - least + 1));
-}
-
-static struct world_options options_of(uint64_t seed)
-{
-    uint64_t state = seed;
-    struct world_options options = {.seed = seed};
-    struct ekv_geometry *geometry = &options.geometry;
-    options.workload = pick(&state, 0, workload_count - 1);
-    geometry->sector_size = 512u << pick(&state, 0, 4);
-    geometry->sector_count = pick(&state, 0, 3) == 0 ? pick(&state, 64, 512) : pick(&state, 8, 64);
-    if (seed % 20 == 7) {
-        geometry->sector_size = 512;
-        geometry->sector_count = 4096;
-    }
-    geometry->write_unit = 1u << pick(&state, 0, 8);
-    while (geometry->sector_size / geometry->write_unit < 16)
-        geometry->write_unit /= 2;
-    geometry->program_once = pick(&state, 0, 3) == 0;
-    options.memtable_count = 8u << pick(&state, 0, 3);
-    options.start = pick(&state, 0, 3) == 0 ? NOR_FRESH : NOR_AGED;
-    options.map = pick(&state, 0, 3) == 0;
-    options.clock = pick(&state, 0, 1) == 0;
-    return options;
-}
-
-struct run {
-    struct world world;
-    uint64_t state; /* of the cuts */
-    uint32_t step;
-    uint32_t cuts;
-    char doing[100];
-    struct model_why why;
-    bool good;
-};
-
-/* Executes one operation, perhaps with a cut in it, and judges what came of it. */
-static bool step(struct run *run, bool cut)
-{
-    struct world *world = &run->world;
-    struct operation operation;
-    world_plan(world, &operation);
-    world_describe(&operation, run->doing, sizeof run->doing);
-    nor_read_limit(&world->nor, READ_LIMIT);
-    if (cut)
-        nor_cut_at(&world->nor, pick(&run->state, 1, 12), NOR_CUT_RANDOM);
-    int result = world_execute(world, &operation);
-    if (world->nor.now.powered) {
-        nor_cut_at(&world->nor, 0, NOR_CUT_RANDOM);
-        if (!world_accept(world, &operation, result, &run->why))
-            return false;
-        world_apply(world, &operation, result);
-        return true;
-    }
-    run->cuts++;
-    return world_survive(world, &operation, result, &run->why);
-}
-
-static void run_all(void *context)
-{
-    struct run *run = context;
-    struct world *world = &run->world;
-    int error = world_format(world);
-    if (!error)
-        error = world_mount(world, false);
-    if (error) {
-        /* Some geometries leave no room for a manifest: the store says so, and that is that. */
-        run->good = error == EKV_GEOMETRY;
-        snprintf(run->why.text, sizeof run->why.text, "format and mount: %s",
-                 model_result_name(error));
-        return;
-    }
-    uint32_t cuts = 0;
-    for (run->step = 0; run->step < STEPS; run->step++) {
-        /* After a cut another is likely: it hits the recovery. */
-        bool cut = pick(&run->state, 0, run->cuts > cuts ? 1 : 9) == 0;
-        cuts = run->cuts;
-        if (!step(run, cut))
-            return;
-        bool thorough = run->step % 16 == 0 || run->step + 1 == STEPS;
-        if (thorough && !world_verify(world, &run->why))
-            return;
-        if (run->step % 64 == 0 && !model_store_is_sound(world->live.db, &run->why))
-            return;
-    }
-    run->good = true;
+    print_error("%s\n", line);
 }
 
 static void random_runs_with_cuts_lose_nothing(void **state)
 {
     (void)state;
-    static struct run run;
     uint64_t seed = number_of("EKV_RANDOM_SEED", 1);
     uint64_t runs = number_of("EKV_RANDOM_RUNS", RUNS);
-    uint32_t failures = 0, cuts = 0;
-    for (uint64_t i = 0; i < runs && failures < 5; i++) {
-        struct world_options options = options_of(seed + i);
-        char why[400];
-        run = (struct run){.state = ~(seed + i)};
-        world_init(&run.world, &options);
-        run.world.nor.illegal = trap_illegal;
-        bool returned = trap_run(run_all, &run, why, sizeof why);
-        if (!returned || !run.good) {
-            failures++;
-            print_error("EKV_RANDOM_SEED=%" PRIu64 " EKV_RANDOM_RUNS=1: %s on %" PRIu32
-                        " x %" PRIu32 ", unit %" PRIu32 "%s, step %" PRIu32 ", %s: %s\n",
-                        seed + i, workload_names[options.workload], options.geometry.sector_count,
-                        options.geometry.sector_size, options.geometry.write_unit,
-                        options.geometry.program_once ? " once" : "", run.step, run.doing,
-                        returned ? run.why.text : why);
-        }
-        cuts += run.cuts;
-        world_free(&run.world);
-    }
-    assert_int_equal(failures, 0);
-    assert_true(cuts > runs);
+    struct cuts_result result = {0};
+    for (uint64_t i = 0; i < runs && result.violations < 5; i++)
+        cuts_run_random(seed + i, STEPS, on_violation, &result);
+    assert_int_equal(result.violations, 0);
+    assert_true(result.tried > runs);
 }
 
 int main(void)

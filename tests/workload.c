@@ -581,7 +581,11 @@ static bool acceptable(struct world *world, const struct operation *operation, i
     case OPERATION_DELETE:
         if (!model_find(view, key_of(operation)))
             return result == EKV_NOT_FOUND;
-        return result == EKV_OK || (anything_open(world) && full);
+        if (full && !anything_open(world)) {
+            world->refused_deletes++;
+            return world->options.geometry.sector_count <= WORLD_SMALL;
+        }
+        return result == EKV_OK || full;
     case OPERATION_TXN_COMMIT:
         if (conflict_expected(world, operation->slot))
             return result == EKV_CONFLICT;
