@@ -285,6 +285,39 @@ a_damaged_record_is_named_and_an_older_version_takes_its_place()
     [ "$(cat dir/net/ip)" = 192.168.0.2 ] || complain "net/ip is $(cat dir/net/ip)"
 }
 
+a_flipped_bit_is_put_right()
+{
+    local address version
+    history_store
+    "$ekv" -C image put last @<(head -c 600 /dev/urandom)
+    head -c 50000 /dev/urandom >blob
+    "$ekv" -C image put blob @blob
+    "$ekv" -C image put end end
+    address=$(address_of net/ip)
+    version=$(versions_of net/ip | head -1)
+    for address in $((address + 12)) $((9 * 4096 + 300)); do
+        printf "\\x$(printf %x $(($(od -An -tu1 -j "$address" -N 1 image) ^ 16)))" |
+            dd of=image bs=1 seek="$address" conv=notrunc status=none
+    done
+    run 4 "$ekv" -C image check
+    run 0 "$ekv" -C image salvage -o dir
+    grep -q "version $version of 'net/ip' had one flipped bit" err || complain "salvage says $(cat err)"
+    [ "$(cat dir/net/ip)" = 10.0.0.1 ] || complain "net/ip is $(cat dir/net/ip)"
+    cmp -s blob dir/blob || complain "the large value is not put right"
+    run 0 "$ekv" -C image get --version "$version" net/ip
+    prints 10.0.0.1
+}
+
+a_torn_end_is_no_damage()
+{
+    local image
+    for image in torn-value.bin torn-crc.bin torn-bits.bin torn-zeroes.bin; do
+        unpack $image
+        run 0 "$ekv" -C $image salvage -o $image.d
+        [ -s err ] && complain "$image: salvage says $(cat err)"
+    done
+}
+
 keys_behind_a_damaged_page_are_named_and_salvaged()
 {
     unpack page-crc.bin && mv page-crc.bin image

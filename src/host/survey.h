@@ -98,6 +98,8 @@ struct survey_record {
     uint8_t flags; /* EKV_RECORD_* */
     uint8_t state; /* enum survey_state */
     bool valid;    /* its checksum is right */
+    bool torn;     /* at the end of the log, where power was lost: never committed */
+    bool mendable; /* it is not, but one flipped bit behind the key explains that */
     bool current;  /* what a mount shows; also a delete that still hides something */
     bool indexed;  /* a run of the newest manifest points at it */
     bool in_run;   /* a run of any manifest does */
@@ -222,7 +224,8 @@ EKV_MUST_CHECK int survey_transactions(const struct survey *survey,
 /* --- Values ---------------------------------------------------------------------------------- */
 
 /* Reads the value of a record into malloc'ed memory. What cannot be read is zeroes, and counted in
- * `lost` (bytes); other copies of the version are asked too.
+ * `lost` (bytes); other copies of the version are asked too. Where one flipped bit explains a wrong
+ * checksum, of the record or of a piece of its value, it is put right.
  * Errors: EKV_NOT_FOUND (the record itself is gone: erased or overwritten), EKV_MEMORY, EKV_IO. */
 EKV_MUST_CHECK int survey_value(const struct survey *survey, const struct survey_record *record,
                                 uint8_t **value, uint64_t *size, uint64_t *lost);

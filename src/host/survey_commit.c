@@ -289,11 +289,12 @@ static void settle_record(struct survey *survey, struct survey_record *record)
         record->begin = commit->begin;
         record->commit = commit->position;
     }
+    record->torn = !record->in_run && survey_is_torn(survey, record->position);
     if (!record->valid)
         return;
     if (record->in_run) {
         record->state = SURVEY_COMMITTED;
-    } else if (survey_is_torn(survey, record->position)) {
+    } else if (record->torn) {
         record->state = SURVEY_UNKNOWN;
     } else if (!(record->flags & (EKV_RECORD_COMMITS | EKV_RECORD_MOVED))) {
         record->state = commit                                        ? SURVEY_COMMITTED

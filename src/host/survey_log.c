@@ -57,6 +57,27 @@ bool survey_record_valid(const struct survey *survey, const uint8_t *bytes,
     return ekv_crc32c(crc, bytes, size) == ekv_load32(bytes + size);
 }
 
+bool survey_record_mend(const struct survey *survey, uint8_t *bytes,
+                        const struct ekv_record_layout *layout, uint32_t sequence, uint32_t offset)
+{
+    uint32_t seed = ekv_format_seed(&survey->format, EKV_KIND_LOG, sequence, offset);
+    uint32_t size = layout->size - EKV_CRC_SIZE, crc = ekv_load32(bytes + size);
+    size_t byte;
+    if (!ekv_crc32c_flipped(ekv_crc32c(seed, bytes, size) ^ crc, size, &byte))
+        return false;
+    if (byte >= size)
+        return true; /* in the checksum */
+    if (byte < layout->head_size + layout->key_size)
+        return false;
+    for (uint32_t bit = 0; bit < 8; bit++) {
+        bytes[byte] ^= (uint8_t)(1u << bit);
+        if (ekv_crc32c(seed, bytes, size) == crc)
+            return true;
+        bytes[byte] ^= (uint8_t)(1u << bit);
+    }
+    return false;
+}
+
 /* --- Records --------------------------------------------------------------------------------- */
 
 /* Whether a record can have this head, beyond what any reader asks for. */
@@ -199,6 +220,20 @@ static uint64_t links_size(const uint8_t *links, uint32_t size)
     return sum;
 }
 
+/* Whether a damaged record can be put right: tried on a copy. */
+static bool is_mendable(const struct scan *scan, const struct survey_item *item)
+{
+    const struct survey *survey = scan->survey;
+    uint8_t *copy = malloc(item->size);
+    if (!copy)
+        return false;
+    memcpy(copy, item->bytes, item->size);
+    bool mendable = survey_record_mend(survey, copy, &item->layout,
+                                       survey->sectors[scan->sector].sequence, item->offset);
+    free(copy);
+    return mendable;
+}
+
 static int add_record(struct scan *scan, const struct survey_item *item, uint64_t position)
 {
     struct survey *survey = scan->survey;
@@ -216,6 +251,7 @@ static int add_record(struct scan *scan, const struct survey_item *item, uint64_
         .flags = layout->type & ~EKV_RECORD_KIND_MASK,
         .state = SURVEY_UNKNOWN,
         .valid = item->valid,
+        .mendable = !item->valid && is_mendable(scan, item),
         .version = position,
         .position = position,
         .size = layout->value_size,
@@ -273,8 +309,11 @@ static int judge_gap(struct scan *scan, const struct survey_item *item)
         scan->flight = 0;
         return EKV_OK;
     }
-    if (item->offset / EKV_PAGE_SIZE <= scan->flight / EKV_PAGE_SIZE)
-        return EKV_OK; /* as long as nothing in a later page follows */
+    /* In flight with it, as long as nothing in a later page follows; marks are programs of their
+     * own.
+     */
+    if (kind < EKV_RECORD_CLOSE && item->offset / EKV_PAGE_SIZE <= scan->flight / EKV_PAGE_SIZE)
+        return EKV_OK;
     uint32_t address = ekv_address(&survey->format, scan->sector, scan->gap);
     scan->flight = 0;
     survey->sectors[scan->sector].broken_count++;

@@ -239,8 +239,7 @@ static int settle_values(struct survey *survey)
     for (uint32_t i = 0; !error && i < survey->record_count; i++) {
         const struct survey_record *record = &survey->records[i];
         uint64_t lost = 0;
-        bool torn = survey_is_torn(survey, record->position) && !record->indexed;
-        if (!record->valid && !record->copy && !torn)
+        if (!record->valid && !record->copy && !record->torn)
             error = survey_find_broken_key(survey, "record-crc", "a record is damaged", record);
         if (error || !record->current || record->kind == EKV_RECORD_DELETE)
             continue;

@@ -24,7 +24,8 @@ struct reading {
     uint8_t *levels[LEVEL_MAX + 1]; /* memory for a record of each level of the tree */
 };
 
-/* Reads a record whole and checks it; its position must be below `limit`. */
+/* Reads a record whole, checks it and puts it right where that is possible; its position must be
+ * below `limit`. */
 static bool read_record(const struct survey *survey, uint32_t address, uint64_t limit,
                         uint8_t *bytes, struct ekv_record_layout *layout, uint64_t *position)
 {
@@ -48,7 +49,8 @@ static bool read_record(const struct survey *survey, uint32_t address, uint64_t 
     return *position < limit && survey_read(survey, address, bytes, peek) == EKV_OK &&
            ekv_record_head_decode(format, bytes, peek, room, layout) == EKV_OK &&
            survey_read(survey, address, bytes, layout->size) == EKV_OK &&
-           survey_record_valid(survey, bytes, layout, stamp.sequence, offset);
+           (survey_record_valid(survey, bytes, layout, stamp.sequence, offset) ||
+            survey_record_mend(survey, bytes, layout, stamp.sequence, offset));
 }
 
 /* Whether a piece's record belongs to the value that is read. */
@@ -123,7 +125,7 @@ static int read_one(struct reading *reading, const struct survey_record *record,
     struct ekv_record_layout layout;
     uint64_t position;
     reading->lost = 0;
-    if (!record->valid ||
+    if ((!record->valid && !record->mendable) ||
         !read_record(survey, record->address, UINT64_MAX, bytes, &layout, &position) ||
         position != record->position)
         return EKV_NOT_FOUND;

@@ -238,7 +238,8 @@ const struct command command_history = {
     .details =
         "A line for each: version, time of the commit, size of the value, state, where it lies.\n"
         "States: current, old, removed (KEY was removed then), uncommitted (of a transaction\n"
-        "that was aborted or cut off), damaged, unknown (what would tell is gone).\n"
+        "that was aborted or cut off), torn (power was lost then), damaged, unknown (what would\n"
+        "tell is gone).\n"
         "'ekv get --version N KEY' reads one. Exits with 1 when nothing is known of KEY.\n",
     .options = history_options,
     .run = run_history,

@@ -30,14 +30,14 @@ static bool is_whole(const struct survey_record *record)
     return record->valid && record->state == SURVEY_COMMITTED && !record->copy;
 }
 
-/* Whether a record is there that is newer than `top` and damaged. */
-static bool is_newest_damaged(const struct survey *survey, uint32_t first, uint32_t end,
-                              const struct survey_record *top)
+/* The newest record that is newer than `top` and damaged; NULL if there is none. */
+static const struct survey_record *newest_damaged(const struct survey *survey, uint32_t first,
+                                                  uint32_t end, const struct survey_record *top)
 {
     for (uint32_t i = first; i < end && &survey->records[i] != top; i++)
-        if (!survey->records[i].valid)
-            return true;
-    return false;
+        if (!survey->records[i].valid && !survey->records[i].torn)
+            return &survey->records[i];
+    return NULL;
 }
 
 /* The newest version of a key that is whole. */
@@ -48,6 +48,28 @@ static const struct survey_record *newest_whole(const struct survey *survey, uin
         if (is_whole(&survey->records[i]))
             return &survey->records[i];
     return NULL;
+}
+
+/* What takes the place of a damaged version: itself, if it can be put right, or an older one. */
+static const struct survey_record *replace(struct salvage *salvage,
+                                           const struct survey_record *damaged,
+                                           const struct survey_record *older)
+{
+    const char *name = key_text(damaged->key, damaged->key_size);
+    if (damaged->mendable && damaged->flags & EKV_RECORD_COMMITS) {
+        message(salvage->tool, "version %llu of '%s' had one flipped bit, which is put right",
+                (unsigned long long)damaged->version, name);
+        return damaged;
+    }
+    if (older)
+        message(salvage->tool,
+                "the newest version of '%s' is damaged: version %llu takes its place", name,
+                (unsigned long long)older->version);
+    else
+        message(salvage->tool, "'%s' is skipped: it is damaged, and no older version is there",
+                name);
+    salvage->lost += !older;
+    return older;
 }
 
 static bool is_in_use(const struct survey *survey, const struct survey_record *record)
@@ -62,18 +84,9 @@ static void choose_key(struct salvage *salvage, uint32_t first, uint32_t end)
     const struct survey *survey = &salvage->look->survey;
     const struct survey_record *top = survey_visible(survey, first, SURVEY_NOW, NULL);
     enum salvage_kind kind = SALVAGE_CURRENT;
-    if (is_newest_damaged(survey, first, end, top)) {
-        const char *name = key_text(survey->records[first].key, survey->records[first].key_size);
-        top = top ? top : newest_whole(survey, first, end);
-        salvage->lost += !top;
-        if (top)
-            message(salvage->tool,
-                    "the newest version of '%s' is damaged: version %llu takes its place", name,
-                    (unsigned long long)top->version);
-        else
-            message(salvage->tool, "'%s' is skipped: it is damaged, and no older version is there",
-                    name);
-    }
+    const struct survey_record *damaged = newest_damaged(survey, first, end, top);
+    if (damaged)
+        top = replace(salvage, damaged, top ? top : newest_whole(survey, first, end));
     const struct survey_record *newest = newest_whole(survey, first, end);
     if (!top && newest && survey->manifest.index_damaged && is_in_use(survey, newest)) {
         top = newest;

@@ -143,6 +143,9 @@ int look_write_value(const struct look *look, const struct survey_record *record
         return STATUS_FAILED;
     }
     int status = STATUS_OK;
+    if (record->mendable)
+        message(tool, "version %llu of '%s' had one flipped bit, which is put right here",
+                (unsigned long long)record->version, key_text(record->key, record->key_size));
     if (lost > 0) {
         message(tool, "%llu of the %llu bytes of '%s' are lost, and zeroes here",
                 (unsigned long long)lost, (unsigned long long)size,
@@ -161,6 +164,8 @@ int look_write_value(const struct look *look, const struct survey_record *record
 
 const char *look_state(const struct survey_record *record)
 {
+    if (record->torn)
+        return "torn";
     if (!record->valid)
         return "damaged";
     if (record->state == SURVEY_PENDING)

@@ -30,8 +30,8 @@ bool look_moment(const struct look *look, const char *name, const char *text, ui
 int look_write_value(const struct look *look, const struct survey_record *record, FILE *output,
                      const char *name);
 
-/* A word for what has become of a version: "current", "old", "removed", "uncommitted", "damaged",
- * "unknown". */
+/* A word for what has become of a version: "current", "old", "removed", "uncommitted", "torn",
+ * "damaged", "unknown". */
 const char *look_state(const struct survey_record *record);
 
 /* Sets "key", and "space" when it is not the user's. */
