@@ -199,7 +199,7 @@ static int check_found(struct check *check, const struct ekv_run *run,
 }
 
 /* An entry leads to no valid record: of its own fault, or because of the sector's stamp, which was
- * found by itself. */
+ * found by itself if anything is live in the sector. */
 static void lost_record(struct check *check, uint32_t address)
 {
     struct ekv *db = check->db;
@@ -207,7 +207,7 @@ static void lost_record(struct check *check, uint32_t address)
     struct ekv_stamp_b stamp;
     check->unreadable = true;
     if (sector < ekv_format_of(db)->geometry.sector_count &&
-        ekv_sector_state(&db->sectors, sector) == EKV_SECTOR_LOG &&
+        ekv_sector_state(&db->sectors, sector) == EKV_SECTOR_LOG && db->sectors.lives[sector] > 0 &&
         (ekv_sector_stamp_read(&db->sectors, sector, &stamp) || stamp.kind != EKV_KIND_LOG ||
          stamp.sequence > db->log.sequence))
         return;

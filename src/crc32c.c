@@ -47,10 +47,13 @@ uint32_t ekv_crc32c(uint32_t crc, const void *data, size_t size)
     return ~crc;
 }
 
-bool ekv_crc32c_flipped(uint32_t wrong, size_t size, size_t *byte)
+bool ekv_crc32c_flipped(uint32_t wrong, size_t size, size_t *byte, uint8_t *mask)
 {
-    if (wrong != 0 && (wrong & (wrong - 1)) == 0) {
-        *byte = size; /* in the checksum itself */
+    if (wrong != 0 && (wrong & (wrong - 1)) == 0) { /* in the checksum itself */
+        uint32_t in_byte = wrong;
+        for (*byte = size; in_byte > 0xff; in_byte >>= 8)
+            ++*byte;
+        *mask = (uint8_t)in_byte;
         return true;
     }
     for (size_t i = size; i > 0; i--) {
@@ -58,6 +61,7 @@ bool ekv_crc32c_flipped(uint32_t wrong, size_t size, size_t *byte)
             wrong = wrong & 0x80000000u ? (wrong ^ POLYNOMIAL) << 1 | 1 : wrong << 1;
         if (wrong != 0 && wrong < 256 && (wrong & (wrong - 1)) == 0) {
             *byte = i - 1;
+            *mask = (uint8_t)wrong;
             return true;
         }
     }

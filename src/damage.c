@@ -20,16 +20,35 @@ static int whole_record(struct ekv *db, uint32_t sector, uint32_t sequence, uint
     return error ? error : ekv_record_verify(&db->log, record, sequence);
 }
 
+/* True for a record that ends a program: whatever commits is programmed at once. */
+static bool ends_program(uint8_t type)
+{
+    return (type & EKV_RECORD_COMMITS) && !(type & EKV_RECORD_MOVED);
+}
+
+/* Whether the bytes from the log's place to `end` are one record that ended its program, but for
+ * one bit. */
+static int ended_program(struct ekv *db, uint32_t end, bool *ended)
+{
+    const struct ekv_format *format = ekv_format_of(db);
+    uint32_t byte, address = ekv_address(format, db->log.sector, db->log.offset);
+    uint8_t type = 0;
+    int error =
+        ekv_record_flipped(&db->log, address, end - db->log.offset, db->log.sequence, &byte, &type);
+    *ended = !error && ends_program(type);
+    return error == EKV_NOT_FOUND ? EKV_OK : error;
+}
+
 int ekv_damage_behind(struct ekv *db, bool proven, uint32_t *offset)
 {
     const struct ekv_format *format = ekv_format_of(db);
     struct ekv_record record;
     uint32_t sector = db->log.sector, begin = db->log.offset, flight = begin;
     int error = ekv_record_read(&db->log, ekv_address(format, sector, begin), &record);
-    if (!error)
-        flight += record.layout.size - 1;
     if (error < 0)
         return error;
+    if (!error)
+        flight += record.layout.size - 1;
     *offset = 0;
     for (uint32_t at = begin + format->alignment; at < format->geometry.sector_size;
          at += format->alignment) {
@@ -38,10 +57,16 @@ int ekv_damage_behind(struct ekv *db, bool proven, uint32_t *offset)
             return error;
         if (error)
             continue;
+        if (*offset == 0 && !proven) {
+            error = ended_program(db, at, &proven);
+            if (error)
+                return error;
+        }
         *offset = *offset ? *offset : at;
         if (proven || at / EKV_PAGE_SIZE > flight / EKV_PAGE_SIZE ||
             ekv_record_kind(&record) >= EKV_RECORD_CLOSE)
             return EKV_OK;
+        proven |= ends_program(record.layout.type); /* if another one follows */
     }
     return EKV_NOT_FOUND;
 }
@@ -50,12 +75,13 @@ int ekv_damage_pass(struct ekv *db, uint32_t end)
 {
     const struct ekv_format *format = ekv_format_of(db);
     struct ekv_record record;
-    uint32_t byte, begin = db->log.offset;
-    int error = ekv_record_read(&db->log, ekv_address(format, db->log.sector, begin), &record);
+    uint32_t byte, begin = db->log.offset, address = ekv_address(format, db->log.sector, begin);
+    uint8_t type;
+    int error = ekv_record_read(&db->log, address, &record);
     if (!error && record.layout.size != end - begin)
         error = EKV_NOT_FOUND;
     if (!error)
-        error = ekv_record_flipped(&db->log, &record, db->log.sequence, &byte);
+        error = ekv_record_flipped(&db->log, address, end - begin, db->log.sequence, &byte, &type);
     if (!error && byte < record.layout.head_size + record.layout.key_size)
         error = EKV_NOT_FOUND;
     if (error)
@@ -63,7 +89,7 @@ int ekv_damage_pass(struct ekv *db, uint32_t end)
     uint8_t kind = ekv_record_kind(&record);
     if (kind == EKV_RECORD_CHUNK || kind == EKV_RECORD_LIST || kind == EKV_RECORD_OPEN)
         return EKV_OK; /* whoever reads the value meets it; an open record says nothing */
-    if (kind > EKV_RECORD_HEAD || !(record.layout.type & EKV_RECORD_COMMITS))
+    if (kind > EKV_RECORD_HEAD || !(type & EKV_RECORD_COMMITS))
         return ekv_corrupt(); /* a transaction hangs on it */
     return ekv_point(db, &record, false);
 }

@@ -11,9 +11,10 @@
 
 /* Where no whole record is at the log's place: looks for one behind it that proves the place was
  * programmed, unless that is `proven` already: a close or an open record, which are programs of
- * their own, or any other beyond the page that can have been in flight. `offset` is then that of
- * the first whole record behind it. EKV_NOT_FOUND: nothing proves it in this sector, or there is no
- * whole record. Flash: reads the rest of the sector. */
+ * their own, any other beyond the page that can have been in flight, or one behind a record that
+ * committed, which ended its program. `offset` is then that of the first whole record behind it.
+ * EKV_NOT_FOUND: nothing proves it in this sector, or there is no whole record. Flash: reads the
+ * rest of the sector. */
 EKV_MUST_CHECK int ekv_damage_behind(struct ekv *db, bool proven, uint32_t *offset);
 
 /* Takes the damaged record at the log's place for what it is, if it ends at `end`: its key answers

@@ -348,9 +348,7 @@ int ekv_record_bytes(const struct ekv_log *log, const struct ekv_record *record,
     return ekv_log_read(log, record->address + offset, buffer, size);
 }
 
-/* The exclusive or of a record's checksum and the one that its bytes give. */
-static int crc_difference(const struct ekv_log *log, const struct ekv_record *record,
-                          uint32_t sequence, uint32_t *difference)
+int ekv_record_verify(const struct ekv_log *log, const struct ekv_record *record, uint32_t sequence)
 {
     uint8_t piece[PIECE];
     const struct ekv_format *format = &log->sectors->format;
@@ -368,29 +366,37 @@ static int crc_difference(const struct ekv_log *log, const struct ekv_record *re
         offset += length;
     }
     int error = ekv_record_bytes(log, record, size, piece, EKV_CRC_SIZE);
-    if (!error)
-        *difference = ekv_load32(piece) ^ crc;
-    return error;
-}
-
-int ekv_record_verify(const struct ekv_log *log, const struct ekv_record *record, uint32_t sequence)
-{
-    uint32_t difference;
-    int error = crc_difference(log, record, sequence, &difference);
-    return error ? error : difference == 0 ? EKV_OK : EKV_CORRUPT;
-}
-
-int ekv_record_flipped(const struct ekv_log *log, const struct ekv_record *record,
-                       uint32_t sequence, uint32_t *byte)
-{
-    uint32_t difference;
-    size_t place = 0;
-    int error = crc_difference(log, record, sequence, &difference);
     if (error)
         return error;
-    bool one = ekv_crc32c_flipped(difference, record->layout.size - EKV_CRC_SIZE, &place);
+    return ekv_load32(piece) == crc ? EKV_OK : EKV_CORRUPT;
+}
+
+int ekv_record_flipped(const struct ekv_log *log, uint32_t address, uint32_t size,
+                       uint32_t sequence, uint32_t *byte, uint8_t *type)
+{
+    uint8_t piece[PIECE], mask = 0;
+    size_t place = 0;
+    const struct ekv_format *format = &log->sectors->format;
+    uint32_t crc = ekv_format_seed(format, EKV_KIND_LOG, sequence, ekv_offset_of(format, address));
+    uint32_t covered = size - ekv_min(size, EKV_CRC_SIZE);
+    for (uint32_t offset = 0; offset < covered;) {
+        uint32_t length = ekv_min(covered - offset, PIECE);
+        int error = ekv_log_read(log, address + offset, piece, length);
+        if (error)
+            return error;
+        crc = ekv_crc32c(crc, piece, length);
+        if (offset == 0)
+            *type = piece[0];
+        offset += length;
+    }
+    int error = ekv_log_read(log, address + covered, piece, EKV_CRC_SIZE);
+    if (error)
+        return error;
+    if (covered == 0 || !ekv_crc32c_flipped(ekv_load32(piece) ^ crc, covered, &place, &mask))
+        return EKV_NOT_FOUND;
     *byte = (uint32_t)place;
-    return one ? EKV_OK : EKV_NOT_FOUND;
+    *type ^= place == 0 ? mask : 0;
+    return EKV_OK;
 }
 
 int ekv_record_version(const struct ekv_log *log, const struct ekv_record *record,

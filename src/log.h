@@ -110,10 +110,11 @@ EKV_MUST_CHECK int ekv_record_verify(const struct ekv_log *log, const struct ekv
 EKV_MUST_CHECK int ekv_record_find(const struct ekv_log *log, uint32_t address, uint32_t sequence,
                                    struct ekv_record *record);
 
-/* Which byte of a record with a wrong checksum holds the one flipped bit that explains it.
- * EKV_NOT_FOUND: no single one does. */
-EKV_MUST_CHECK int ekv_record_flipped(const struct ekv_log *log, const struct ekv_record *record,
-                                      uint32_t sequence, uint32_t *byte);
+/* Takes `size` bytes at `address` for a record with a wrong checksum: which byte holds the one
+ * flipped bit that explains it, and the record's type without that. EKV_NOT_FOUND: no single bit
+ * does. */
+EKV_MUST_CHECK int ekv_record_flipped(const struct ekv_log *log, uint32_t address, uint32_t size,
+                                      uint32_t sequence, uint32_t *byte, uint8_t *type);
 
 /* Reads from the record's bytes at `offset` (its head included). */
 EKV_MUST_CHECK int ekv_record_bytes(const struct ekv_log *log, const struct ekv_record *record,

@@ -154,8 +154,10 @@ int ekv_ring_newer(struct ekv_sectors *sectors, uint32_t last)
     if (error)
         return error;
     for (sector = 0; sector < ring; sector++) {
-        /* As far as the number of a new chain can lie ahead, see manifest.c. */
-        uint32_t first = last + 1, behind = newest.sequence + 2 + (ring + 1) * (ring / 3 + 1);
+        /* As far as the number of a new chain can lie ahead, see manifest.c; but stamps may lie. */
+        uint32_t reach = 2 + (ring + 1) * (ring / 3 + 1);
+        uint32_t ahead = newest.sequence > last ? newest.sequence - last : 0;
+        uint32_t first = last + 1, behind = first + ekv_min(ahead, reach) + reach;
         struct ekv_ring_place place = {sector, 0, sectors->format.body_offset, false};
         uint8_t type;
         uint32_t size;

@@ -2,8 +2,7 @@
  * patched are put right (or left wrong), and then everything that can be asked of a store is asked
  * of it. It may answer anything but must not crash, hang or assert.
  *
- *   cmake --preset fuzz && cmake --build --preset fuzz
- *   build/fuzz/tests/fuzz_mount -max_total_time=600 -timeout=10 -max_len=200 tests/corpus/mount
+ *   tests/fuzz mount 600
  *
  * Input: one byte that chooses the image, one of flags, then patches of 6 bytes: where (3), how
  * (1), what (2). Where counts bytes of the flash or, with the top bit set, structures and offsets

@@ -1,8 +1,7 @@
 /* Fuzzing of operation sequences: the input chooses geometry, workload and every operation with its
  * key and size, and where the power is cut; the store is compared with the model throughout.
  *
- *   cmake --preset fuzz && cmake --build --preset fuzz
- *   build/fuzz/tests/fuzz_ops -max_total_time=600 -max_len=2000 tests/corpus/ops
+ *   tests/fuzz ops 600
  *
  * Input: 4 bytes of choices, then 4 bytes an operation: kind and slot, key, size, cut.
  */
