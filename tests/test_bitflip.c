@@ -189,7 +189,8 @@ static void cover_runs(struct cover *map)
     }
 }
 
-/* The last frame of a store that was not closed may have been in flight as well. */
+/* The last frame of a store that was not closed may have been in flight as well, and one that is
+ * empty only proves the frames before it. */
 static void cover_chain(struct cover *map, bool closed)
 {
     struct ekv *db = map->world->live.db;
@@ -199,14 +200,13 @@ static void cover_chain(struct cover *map, bool closed)
     for (uint32_t last = 0, last_size = 0;;) {
         uint8_t type;
         uint32_t size;
-        if (!closed)
+        if (!closed || last_size == EKV_FRAME_HEAD_SIZE)
             cover(map, last, last_size, 0);
         if (ekv_ring_next(&db->sectors, &place, db->manifest.sequence, &type, &size) != EKV_OK)
             return;
         uint32_t padded = ekv_align(size + EKV_FRAME_HEAD_SIZE, format->geometry.write_unit);
         uint32_t address = ekv_address(format, place.sector, place.offset - padded);
-        if (!closed)
-            cover(map, last, last_size, 1);
+        cover(map, last, last_size, 1);
         last = address;
         last_size = size + EKV_FRAME_HEAD_SIZE;
         cover(map, last, last_size, 1);
