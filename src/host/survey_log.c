@@ -63,19 +63,14 @@ bool survey_record_mend(const struct survey *survey, uint8_t *bytes,
     uint32_t seed = ekv_format_seed(&survey->format, EKV_KIND_LOG, sequence, offset);
     uint32_t size = layout->size - EKV_CRC_SIZE, crc = ekv_load32(bytes + size);
     size_t byte;
-    if (!ekv_crc32c_flipped(ekv_crc32c(seed, bytes, size) ^ crc, size, &byte))
+    uint8_t mask;
+    if (!ekv_crc32c_flipped(ekv_crc32c(seed, bytes, size) ^ crc, size, &byte, &mask))
         return false;
-    if (byte >= size)
-        return true; /* in the checksum */
     if (byte < layout->head_size + layout->key_size)
         return false;
-    for (uint32_t bit = 0; bit < 8; bit++) {
-        bytes[byte] ^= (uint8_t)(1u << bit);
-        if (ekv_crc32c(seed, bytes, size) == crc)
-            return true;
-        bytes[byte] ^= (uint8_t)(1u << bit);
-    }
-    return false;
+    if (byte < size) /* or it is in the checksum */
+        bytes[byte] ^= mask;
+    return true;
 }
 
 /* --- Records --------------------------------------------------------------------------------- */
