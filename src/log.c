@@ -267,7 +267,7 @@ int ekv_log_read(const struct ekv_log *log, uint32_t address, void *buffer, uint
     uint32_t flushed = head + log->flushed;
     struct overlay overlays[2] = {
         {flushed, head + log->offset, log->page + flushed % EKV_PAGE_SIZE},
-        {log->copy_address, log->copy ? log->copy_address + EKV_PAGE_SIZE : 0, log->copy},
+        {log->copy_address, log->copy ? log->copy_address + log->copy_size : 0, log->copy},
     };
     if (log->flushed == log->offset && !log->copy)
         return ekv_flash_read(&log->sectors->flash, address, buffer, size);

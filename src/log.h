@@ -23,6 +23,7 @@ struct ekv_log {
     uint8_t page[EKV_PAGE_SIZE]; /* byte at address a lies at a % 256 */
     uint8_t *copy;               /* NULL, or a page as mount read it: its flash may be unstable */
     uint32_t copy_address;
+    uint32_t copy_size; /* the page, or it and the next one, which was blank */
 };
 
 /* A record as its first bytes tell it; `peek` holds them. */

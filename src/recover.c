@@ -101,6 +101,7 @@ static int copy_tail(struct ekv *db)
         return error;
     log->copy = db->builder.pages;
     log->copy_address = address;
+    log->copy_size = EKV_PAGE_SIZE;
     return EKV_OK;
 }
 

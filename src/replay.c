@@ -160,18 +160,38 @@ static int copy_page(struct ekv *db, uint32_t address)
     address -= address % EKV_PAGE_SIZE;
     if (db->log.copy && db->log.copy_address == address)
         return EKV_OK;
+    db->log.copy_size = EKV_PAGE_SIZE; /* what lies behind it is overwritten */
     int error = ekv_flash_read(&db->sectors.flash, address, ahead, EKV_PAGE_SIZE);
     if (error)
         return error;
     bool blank = true;
     for (uint32_t i = 0; i < EKV_PAGE_SIZE && blank; i++)
         blank = ahead[i] == 0xff;
+    if (blank && db->log.copy && address == db->log.copy_address + EKV_PAGE_SIZE)
+        db->log.copy_size = 2 * EKV_PAGE_SIZE;
     if (blank)
         return EKV_NOT_FOUND;
     db->log.copy = db->merge.builder.pages;
     db->log.copy_address = address;
     memcpy(db->log.copy, ahead, EKV_PAGE_SIZE);
     return EKV_OK;
+}
+
+/* Makes the page in which a record ends the copied one. What the record has there may be all 0xff:
+ * then the last page before it that is not blank, and both are read from memory. */
+static int copy_end(struct ekv *db, uint32_t address, uint32_t end)
+{
+    uint32_t page = end - end % EKV_PAGE_SIZE;
+    int error = copy_page(db, page);
+    if (error != EKV_NOT_FOUND)
+        return error;
+    while (error == EKV_NOT_FOUND && page > address) {
+        page -= EKV_PAGE_SIZE;
+        error = copy_page(db, page);
+    }
+    if (!error)
+        error = copy_page(db, page + EKV_PAGE_SIZE);
+    return error == EKV_NOT_FOUND && page <= end ? EKV_OK : error;
 }
 
 /* The record at `address`, read and checked through the copy. EKV_NOT_FOUND: there is none. */
@@ -182,7 +202,7 @@ static int read_once(struct ekv *db, uint32_t address, struct ekv_record *record
         error = ekv_record_read(&db->log, address, record);
     uint32_t end = error ? address : address + record->layout.size - 1;
     if (!error)
-        error = copy_page(db, end);
+        error = copy_end(db, address, end);
     if (!error) /* anew: its head may lie in the page that was just copied */
         error = ekv_record_read(&db->log, address, record);
     if (!error && address + record->layout.size - 1 != end)
