@@ -257,14 +257,26 @@ static bool may_collect(const struct ekv *db, uint32_t sector, uint32_t *sequenc
     return stamp.sequence < db->catalog.replay_sequence;
 }
 
-static int choose(const struct ekv *db, uint32_t most, uint32_t *victim, uint32_t *sequence)
+/* The sequence number from which on sectors can hold records of open transactions. */
+static uint32_t pending_sequence(const struct ekv *db)
+{
+    uint32_t oldest = UINT32_MAX;
+    for (const struct ekv_txn *txn = db->txns; txn; txn = txn->next)
+        if (txn->count > 0)
+            oldest = ekv_min(oldest, ekv_position_sequence(ekv_format_of(db), txn->begin.version));
+    return oldest;
+}
+
+/* The sector with the least live in it among those older than `before`. */
+static int choose(const struct ekv *db, uint32_t most, uint32_t before, uint32_t *victim,
+                  uint32_t *sequence)
 {
     uint32_t count = ekv_format_of(db)->geometry.sector_count, best = most;
     int found = EKV_NOT_FOUND;
     for (uint32_t i = 0; i < count && best > 0; i++) {
         uint32_t its;
         if (ekv_sector_state(&db->sectors, i) != EKV_SECTOR_LOG || db->sectors.lives[i] >= best ||
-            !may_collect(db, i, &its))
+            !may_collect(db, i, &its) || its >= before)
             continue;
         best = db->sectors.lives[i];
         *victim = i;
@@ -317,8 +329,27 @@ bool ekv_gc_bad(const struct ekv *db)
     return choose_distrusted(db, &victim, &sequence) == EKV_OK;
 }
 
-/* True if an open snapshot sees this record where it is. Pieces of values and crowds of
- * snapshots are not looked into: then it is enough that something was committed since. */
+/* True if what a snapshot sees of the record's key, which for a piece is its owner's, is or holds
+ * this record. In doubt it does. */
+static int sees(struct ekv *db, const struct ekv_snapshot *at, const struct ekv_found *found,
+                struct ekv_key key, bool *seen)
+{
+    struct ekv_found visible;
+    if (ekv_record_kind(&found->record) > EKV_RECORD_HEAD && owner_is_cut(db, &found->record)) {
+        *seen = true;
+        return EKV_OK;
+    }
+    int error = ekv_lookup_key(db, key, &found->record, at->version, &visible);
+    if (!error && ekv_record_kind(&found->record) > EKV_RECORD_HEAD)
+        error = ekv_value_holds(db, &visible.record, &found->record);
+    else if (!error)
+        error = visible.record.address == found->record.address ? EKV_OK : EKV_NOT_FOUND;
+    *seen = error == EKV_OK || error == EKV_CORRUPT;
+    return error == EKV_NOT_FOUND || error == EKV_CORRUPT ? EKV_OK : error;
+}
+
+/* True if an open snapshot sees this record where it is. Crowds of snapshots are not looked into:
+ * then it is enough that something was committed since. */
 static int is_seen(struct ekv *db, const struct ekv_found *found, bool *seen)
 {
     uint8_t prefix[EKV_KEY_PREFIX];
@@ -332,20 +363,15 @@ static int is_seen(struct ekv *db, const struct ekv_found *found, bool *seen)
     if (!error)
         error = ekv_record_key(&db->log, &found->record, prefix, &key);
     for (struct ekv_snapshot *at = db->snapshots; !error && at && !*seen; at = at->next) {
-        struct ekv_found visible;
         bool piece = kind > EKV_RECORD_HEAD;
         if (at->walking)
             *seen = true;
         if (*seen || at->version >= db->last_version || (!piece && at->version < version))
             continue;
-        if (piece || looks++ == SNAPSHOT_LOOKS) {
+        if (looks++ == SNAPSHOT_LOOKS)
             *seen = true;
-            continue;
-        }
-        error = ekv_lookup_key(db, key, &found->record, at->version, &visible);
-        *seen = error == EKV_OK && visible.record.address == found->record.address;
-        if (error == EKV_NOT_FOUND)
-            error = EKV_OK;
+        else
+            error = sees(db, at, found, key, seen);
     }
     return error;
 }
@@ -360,10 +386,10 @@ static int move_all(struct ekv *db, uint32_t sector, uint32_t sequence, bool *se
         int error = ekv_record_find(&db->log, address, sequence, &found.record);
         if (error == EKV_NOT_FOUND)
             return EKV_OK; /* the end; what is live behind damage shows in the count */
-        if (!error && db->snapshots && !*seen)
-            error = is_seen(db, &found, seen);
         if (!error)
             error = ekv_gc_record(db, &found);
+        if (!error && db->snapshots && !*seen) /* a copy serves whoever saw the original */
+            error = is_seen(db, &found, seen);
         if (error)
             return error;
         offset = ekv_offset_of(format, found.record.address) + found.record.layout.size;
@@ -493,9 +519,10 @@ static int choose_oldest(const struct ekv *db, uint32_t after, uint32_t most, ui
     return found;
 }
 
-/* With retention: the oldest sector of which at most half must be moved; if there is none,
+/* Where the live count does not tell what must be moved, with retention or beside records of open
+ * transactions: the oldest sector of which at most half must be moved; if there is none,
  * three quarters; and so on. */
-static int choose_retaining(struct ekv *db, uint32_t *victim, uint32_t *sequence)
+static int choose_by_age(struct ekv *db, uint32_t *victim, uint32_t *sequence)
 {
     uint32_t body = ekv_format_record_size_max(ekv_format_of(db));
     for (uint32_t part = 2; part <= 16; part *= 2) {
@@ -532,11 +559,15 @@ static int choose_victim(struct ekv *db, uint32_t most, uint32_t *victim, uint32
     if (!error)
         return EKV_OK;
     if (retaining)
-        return choose_retaining(db, victim, sequence);
-    error = choose(db, most, victim, sequence);
+        return choose_by_age(db, victim, sequence);
+    uint32_t pending = pending_sequence(db);
+    error = choose(db, most, pending, victim, sequence);
     if (!error)
         error = moved_size(db, *victim, *sequence, &size);
-    return error ? error : is_worth(db, size, body);
+    if (!error)
+        error = is_worth(db, size, body);
+    return error == EKV_NOT_FOUND && pending != UINT32_MAX ? choose_by_age(db, victim, sequence)
+                                                           : error;
 }
 
 int ekv_gc(struct ekv *db, uint32_t most)

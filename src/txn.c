@@ -7,7 +7,8 @@
  * in the order of their commits, and their positions can be their versions.
  *
  * A transaction of more keys than the memtable takes is committed as a run of its own: its table is
- * sorted, the manifest edit that names the run is the commit.
+ * sorted, the manifest edit that names the run is the commit. So is one that was interrupted and
+ * has no room to append its records once more.
  *
  * A power cut before the commit record (or that edit) is durable leaves pending records that
  * nothing refers to; gc drops them.
@@ -371,31 +372,61 @@ static int commit_by_run(struct ekv_txn *txn)
     return error;
 }
 
+/* True if a snapshot, cursor or transaction was opened since the begin: it must not see the records
+ * that were appended before it, so their positions cannot be their versions. */
+static bool is_overtaken(const struct ekv_txn *txn)
+{
+    for (const struct ekv_snapshot *at = txn->db->snapshots; at; at = at->next)
+        if (at != &txn->begin && at->version > txn->begin.version)
+            return true;
+    return false;
+}
+
+/* Makes room for `again` bytes of records and the commit, as a run or a record. */
+static int make_ready(struct ekv_txn *txn, uint64_t again, bool by_run)
+{
+    struct ekv *db = txn->db;
+    uint64_t run = ekv_flush_sectors(db) * (uint64_t)ekv_format_of(db)->geometry.sector_size +
+                   (uint64_t)txn->count * 6;
+    return ekv_write_begin(db, EKV_PAGE_SIZE + again + (by_run ? run : 0), 0,
+                           by_run ? db->memtable.capacity + 1 : txn->count);
+}
+
+/* Records that something came between are appended once more. If there is no room for that, or if
+ * they are many, and nobody has looked at the store meanwhile, they can stay where they are: a run
+ * names each of them. */
+static int gather(struct ekv_txn *txn, bool *by_run)
+{
+    bool may_stay = !is_overtaken(txn);
+    uint64_t again;
+    int error = EKV_FULL;
+    if (!*by_run || !may_stay) {
+        error = restage_size(txn, &again);
+        if (!error)
+            error = make_ready(txn, again, *by_run);
+        if (!error)
+            return restage(txn);
+    }
+    if (!may_stay || (error != EKV_FULL && error != EKV_PINNED))
+        return error;
+    *by_run = true;
+    return make_ready(txn, 0, true);
+}
+
 static int commit(struct ekv_txn *txn)
 {
     struct ekv *db = txn->db;
-    bool large = txn->count > db->memtable.capacity;
-    uint32_t slots = large ? db->memtable.capacity + 1 : txn->count;
-    uint64_t size = EKV_PAGE_SIZE;
-    if (large)
-        size += ekv_flush_sectors(db) * (uint64_t)ekv_format_of(db)->geometry.sector_size +
-                (uint64_t)txn->count * 6;
+    bool by_run = txn->count > db->memtable.capacity;
     struct ekv_record record;
     uint32_t index = 0;
     int error = check_from(txn, &index, &record);
     if (!error && db->appending == txn)
-        error = ekv_write_begin(db, size, 0, slots);
-    if (!error && db->appending != txn) { /* interrupted before, or by making room just now */
-        uint64_t again;
-        error = restage_size(txn, &again);
-        if (!error)
-            error = ekv_write_begin(db, size + again, 0, slots);
-        if (!error)
-            error = restage(txn);
-    }
+        error = make_ready(txn, 0, by_run);
+    if (!error && db->appending != txn) /* interrupted before, or by making room just now */
+        error = gather(txn, &by_run);
     if (error)
         return error;
-    return large ? commit_by_run(txn) : commit_by_record(txn);
+    return by_run ? commit_by_run(txn) : commit_by_record(txn);
 }
 
 int ekv_txn_commit(struct ekv_txn *txn)

@@ -449,6 +449,101 @@ static void a_transaction_that_does_not_fit_changes_nothing(void **state)
     }
 }
 
+static void a_held_snapshot_pins_no_more_than_it_sees(void **state)
+{
+    static const size_t sizes[] = {40, 250, 1000, 3000};
+    (void)state;
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        struct ekv_snapshot snapshot;
+        uint32_t keys = (uint32_t)(150000 / sizes[i]) / 4;
+        fixture_start(&on, (struct ekv_geometry){4096, 64, 1, false}, 64);
+        for (uint32_t n = 0; n < keys; n++)
+            fixture_put(&on, fixture_key(n), sizes[i], n);
+        ekv_snapshot_open(&snapshot, on.db);
+        for (uint32_t round = 1; round <= 10; round++)
+            for (uint32_t n = 0; n < keys; n++)
+                fixture_put(&on, fixture_key(n), sizes[i], round * keys + n);
+        fixture_check(&on);
+        for (uint32_t n = 0; n < keys; n++) {
+            static uint8_t wanted[3000], value[3000];
+            size_t size;
+            fixture_fill(wanted, sizes[i], n);
+            assert_ok(ekv_snapshot_get(&snapshot, fixture_key(n), 0, value, sizeof value, &size));
+            assert_int_equal(size, sizes[i]);
+            assert_memory_equal(value, wanted, size);
+        }
+        ekv_snapshot_close(&snapshot);
+        assert_int_equal(fixture_stat(&on).sectors_pinned, 0);
+        fixture_verify(&on);
+        fixture_stop(&on);
+    }
+}
+
+/* Fills a store with transactions that end in nothing and with keys that are deleted. */
+static void leave_garbage(void)
+{
+    struct ekv_txn txn;
+    int error = EKV_OK;
+    uint32_t count = 0;
+    begin(&txn, 0);
+    fixture_fill(on.value, 400, 1);
+    for (uint32_t n = 0; !error; n++)
+        error = ekv_txn_put(&txn, fixture_key(n), on.value, 400);
+    assert_result(error, EKV_FULL);
+    ekv_txn_abort(&txn);
+    while (!(error = ekv_put(on.db, fixture_key(count), on.value, 400)))
+        count++;
+    assert_result(error, EKV_FULL);
+    while (count-- > 0)
+        assert_ok(ekv_delete(on.db, fixture_key(count)));
+}
+
+static void a_transaction_finds_room_among_garbage(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct ekv_txn txn;
+        struct model model;
+        fixture_start(&on, (struct ekv_geometry){4096, i ? 256 : 64, 1, false}, 512);
+        leave_garbage();
+        model_init(&model);
+        begin(&txn, 0);
+        uint32_t count = (uint32_t)(fixture_stat(&on).capacity_size / 450 * 3 / 4);
+        for (uint32_t n = 0; n < count; n++)
+            put(&txn, &model, fixture_key(n), 400, n);
+        expect_view(&txn, &model);
+        assert_ok(ekv_txn_commit(&txn));
+        model_copy(&on.model, &model);
+        model_free(&model);
+        fixture_verify(&on);
+        fixture_stop(&on);
+    }
+}
+
+static void deletes_work_beside_a_transaction_that_fills_the_store(void **state)
+{
+    (void)state;
+    for (uint32_t staged = 100; staged <= 300; staged += 100) {
+        struct ekv_txn txn;
+        uint32_t count = 0;
+        int error;
+        fixture_start(&on, (struct ekv_geometry){4096, 64, 1, false}, 64);
+        begin(&txn, 0);
+        fixture_fill(on.value, 400, 1);
+        for (uint32_t n = 0; n < staged; n++)
+            assert_ok(ekv_txn_put(&txn, fixture_key(1000 + n), on.value, 400));
+        while (!(error = ekv_put(on.db, fixture_key(count), on.value, 400)))
+            count++;
+        assert_true(error == EKV_FULL || error == EKV_PINNED);
+        while (count-- > 0)
+            assert_ok(ekv_delete(on.db, fixture_key(count)));
+        assert_ok(ekv_txn_commit(&txn));
+        assert_int_equal(fixture_stat(&on).keys, staged);
+        fixture_check(&on);
+        fixture_stop(&on);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -471,6 +566,9 @@ int main(void)
         cmocka_unit_test_teardown(an_open_transaction_is_gone_after_a_loss_of_power, teardown),
         cmocka_unit_test_teardown(an_open_transaction_keeps_the_store_mounted, teardown),
         cmocka_unit_test_teardown(a_transaction_that_does_not_fit_changes_nothing, teardown),
+        cmocka_unit_test_teardown(a_held_snapshot_pins_no_more_than_it_sees, teardown),
+        cmocka_unit_test_teardown(a_transaction_finds_room_among_garbage, teardown),
+        cmocka_unit_test_teardown(deletes_work_beside_a_transaction_that_fills_the_store, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
