@@ -374,8 +374,9 @@ static int search_leaf(const struct ekv_index *index, const struct ekv_run *run,
             high = middle;
     }
     cursor->places[0] = (uint8_t)low;
-    /* A damaged key that misled the search stands at one side of where it ended. */
-    for (uint32_t i = low - (low > 0); i <= low && i < cursor->leaf_count; i++) {
+    /* A damaged key that misled the search stands at one side of where it ended; behind, it may be
+     * stale entries that lie between. */
+    for (uint32_t i = low - (low > 0), behind = 0; behind == 0 && i < cursor->leaf_count; i++) {
         struct ekv_record record;
         uint32_t address, sequence;
         int error = entry_at(index, run, cursor, i, &address, &record, &sequence);
@@ -383,6 +384,7 @@ static int search_leaf(const struct ekv_index *index, const struct ekv_run *run,
             error = ekv_record_verify(index->log, &record, sequence);
         if (error < 0)
             return error;
+        behind = error == EKV_OK && i >= low;
     }
     return EKV_OK;
 }
