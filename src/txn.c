@@ -392,22 +392,18 @@ static int make_ready(struct ekv_txn *txn, uint64_t again, bool by_run)
                            by_run ? db->memtable.capacity + 1 : txn->count);
 }
 
-/* Records that something came between are appended once more. If there is no room for that, or if
- * they are many, and nobody has looked at the store meanwhile, they can stay where they are: a run
- * names each of them. */
+/* Records that something came between are appended once more. If there is no room for that, and
+ * nobody has looked at the store meanwhile, they can stay where they are: a run names each of them.
+ * Who looks at the past then sees them from where they were appended on. */
 static int gather(struct ekv_txn *txn, bool *by_run)
 {
-    bool may_stay = !is_overtaken(txn);
     uint64_t again;
-    int error = EKV_FULL;
-    if (!*by_run || !may_stay) {
-        error = restage_size(txn, &again);
-        if (!error)
-            error = make_ready(txn, again, *by_run);
-        if (!error)
-            return restage(txn);
-    }
-    if (!may_stay || (error != EKV_FULL && error != EKV_PINNED))
+    int error = restage_size(txn, &again);
+    if (!error)
+        error = make_ready(txn, again, *by_run);
+    if (!error)
+        return restage(txn);
+    if (is_overtaken(txn) || (error != EKV_FULL && error != EKV_PINNED))
         return error;
     *by_run = true;
     return make_ready(txn, 0, true);

@@ -285,6 +285,7 @@ static void a_page_that_mount_copied_is_read_from_its_copy(void **state)
     memset(copy, 0xab, sizeof copy);
     on.log.copy = copy;
     on.log.copy_address = head + 256;
+    on.log.copy_size = sizeof copy;
     assert_ok(ekv_log_read(&on.log, head + 100, got, 600));
     assert_memory_equal(got, on.nor.bytes + head + 100, 156);
     assert_memory_equal(got + 156, copy, 256);

@@ -89,31 +89,31 @@ rmdir "$mnt/.ekv/snap/S"
 rm "$mnt"/k*
 size=900
 # More than fits beside it: no space, and why; reading goes on, and removing.
-write_all 11 400 || fail "filling: $(cat "$work/message")"
+write_all 11 520 || fail "filling: $(cat "$work/message")"
 mkdir "$mnt/.ekv/snap/S"
 for round in 12 13 14; do
     : >"$work/message"
-    write_all $round 400 || break
+    write_all $round 520 || break
 done
 grep -q "No space left" "$work/message" || fail "never full: $(cat "$work/message")"
 grep -q "snapshots.*pin" "$mnt/.ekv/last_error" || fail "last_error: $(cat "$mnt/.ekv/last_error")"
 [ "$(sed -n 's/^pinned_size //p' "$mnt/.ekv/stat")" -gt 100000 ] || fail "nothing is pinned"
 [ "$(jq .snapshots "$mnt/.ekv/stat.json")" = 1 ] || fail "stat.json"
-if { echo more >"$mnt/more"; } 2>/dev/null; then fail "more fits"; fi
+if { head -c 5000 /dev/zero >"$mnt/more"; } 2>/dev/null; then fail "more fits"; fi
 available=$(df --output=avail -B1 "$mnt" | tail -1)
 [ "$available" -lt 4096 ] || fail "df says $available bytes are available"
-all_are "$mnt/.ekv/snap/S" 11 400
+all_are "$mnt/.ekv/snap/S" 11 520
 rm "$mnt"/k39? || fail "rm while space is pinned"
-all_are "$mnt/.ekv/snap/S" 11 400
+all_are "$mnt/.ekv/snap/S" 11 520
 rmdir "$mnt/.ekv/snap/S"
 for round in 15 16 17 18; do
-    write_all $round 400 || fail "round $round, when nothing is pinned: $(tail -1 "$work/message")"
+    write_all $round 520 || fail "round $round, when nothing is pinned: $(tail -1 "$work/message")"
 done
-all_are "$mnt" 18 400
+all_are "$mnt" 18 520
 unmount_image
 check_image
 mount_image
-all_are "$mnt" 18 400
+all_are "$mnt" 18 520
 
 # Two shells count at once; none loses one.
 cat >"$work/count" <<'END'
