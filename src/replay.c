@@ -284,8 +284,8 @@ static int enter_successor(struct ekv *db, struct place here, struct ekv_stamp_b
     if (here.next >= ekv_format_of(db)->geometry.sector_count)
         return EKV_NOT_FOUND;
     int error = ekv_sector_stamp_read(&db->sectors, here.next, stamp);
-    if (error || stamp->previous_end == 0)
-        return error ? error : EKV_NOT_FOUND;
+    if (error || stamp->previous_end == 0 || stamp->previous_end & EKV_END_RESUMED)
+        return error ? error : EKV_NOT_FOUND; /* a recovery began it, from another head */
     return enter_sector(db, here.next, here.sequence + 1, ekv_format_of(db)->body_offset, stamp);
 }
 
