@@ -210,6 +210,7 @@ void op_create(fuse_req_t request, fuse_ino_t parent_id, const char *name, mode_
 
 /* A handle that may still be written to, as far as can be told at once. */
 struct holder {
+    uint64_t id; /* of the file */
     pid_t pid;
     size_t start;
     char path[HOLDER_PATH_MAX]; /* from `start` on: the end of the file's path */
@@ -239,6 +240,7 @@ static bool holds(const struct opened *opened, const struct view *view, struct h
     if (node->view != view || node->unlinked)
         return false;
     holder->pid = handle->wrote ? 0 : handle->closer;
+    holder->id = node->id;
     note_path(holder, node);
     return true;
 }
@@ -267,7 +269,7 @@ int handle_any_open(struct fs *fs, const struct view *view)
     pthread_mutex_unlock(&fs->nodes.lock);
     for (size_t i = 0; i < count && !found; i++) {
         busy = holders[i];
-        found = process_holds(busy.pid, busy.path + busy.start, sizeof busy.path - busy.start);
+        found = process_holds(busy.pid, busy.id);
     }
     free(holders);
     if (!memory)
@@ -367,17 +369,11 @@ static bool close_broken(const struct handle *handle)
 }
 
 /* Whether a close by `pid` ends the writing, as far as can be told. */
-static bool is_last_close(struct fs *fs, const struct handle *handle, pid_t pid)
+static bool is_last_close(const struct handle *handle, pid_t pid)
 {
-    char name[PATH_NAME_MAX];
-    size_t name_size;
     if (!handle->shared && process_same(handle->pid, pid))
         return true;
-    pthread_mutex_lock(&fs->nodes.lock);
-    name_size = handle->file->node->name_size;
-    memcpy(name, handle->file->node->name, name_size);
-    pthread_mutex_unlock(&fs->nodes.lock);
-    return !process_holds(pid, name, name_size);
+    return !process_holds(pid, handle->file->node->id);
 }
 
 void op_flush(fuse_req_t request, fuse_ino_t id, struct fuse_file_info *info)
@@ -389,7 +385,7 @@ void op_flush(fuse_req_t request, fuse_ino_t id, struct fuse_file_info *info)
     handle->closer = fuse_req_ctx(request)->pid;
     if (handle->file && !handle->wrote)
         handle->shared = true; /* there are more descriptors of it */
-    else if (handle->file && is_last_close(fs, handle, fuse_req_ctx(request)->pid))
+    else if (handle->file && is_last_close(handle, fuse_req_ctx(request)->pid))
         error = close_broken(handle) ? ENOSPC : commit_handle(fs, handle);
     handle->failed = error;
     fuse_reply_err(request, error);

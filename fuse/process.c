@@ -39,36 +39,53 @@ bool process_same(pid_t one, pid_t other)
     return group != 0 && group == status_number(other, "\nTgid:");
 }
 
-static bool ends_with(const char *link, size_t size, const char *name, size_t name_size)
+/* True if a mount of ekvfs has this number here. */
+static bool is_ours(int mount)
 {
-    static const char deleted[] = " (deleted)";
-    size_t mark = sizeof deleted - 1;
-    if (size > mark && memcmp(link + size - mark, deleted, mark) == 0)
-        size -= mark;
-    return size > name_size && link[size - name_size - 1] == '/' &&
-           memcmp(link + size - name_size, name, name_size) == 0;
+    char line[4096];
+    bool ours = false;
+    FILE *mounts = fopen("/proc/self/mountinfo", "re");
+    while (mounts && !ours && fgets(line, sizeof line, mounts))
+        ours = atoi(line) == mount && strstr(line, " - fuse");
+    if (mounts)
+        fclose(mounts);
+    return ours;
 }
 
-static bool holds(pid_t pid, const char *name, size_t name_size)
+/* True if an entry of /proc/PID/fdinfo is the file with this inode number on a mount of ours. */
+static bool is_file(int directory, const char *entry, uint64_t id)
 {
-    char path[64], link[4096];
+    char text[STATUS_SIZE];
+    int fd = openat(directory, entry, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    ssize_t size = read(fd, text, sizeof text - 1);
+    close(fd);
+    text[size > 0 ? size : 0] = 0;
+    const char *inode = strstr(text, "\nino:"), *mount = strstr(text, "\nmnt_id:");
+    return inode && mount && strtoull(inode + 5, NULL, 10) == id && is_ours(atoi(mount + 8));
+}
+
+/* The links in /proc/PID/fd would say it as well, but to read one waits for an execve(2) of the
+ * process, and that may be waiting for the answer to the close of a descriptor here. */
+static bool holds(pid_t pid, uint64_t id)
+{
+    char path[64];
     bool found = false;
-    snprintf(path, sizeof path, "/proc/%d/fd", (int)pid);
+    snprintf(path, sizeof path, "/proc/%d/fdinfo", (int)pid);
     DIR *directory = opendir(path);
     if (!directory)
         return false;
-    for (struct dirent *entry; !found && (entry = readdir(directory));) {
-        ssize_t size = readlinkat(dirfd(directory), entry->d_name, link, sizeof link);
-        found = size > 0 && ends_with(link, (size_t)size, name, name_size);
-    }
+    for (struct dirent *entry; !found && (entry = readdir(directory));)
+        found = entry->d_name[0] != '.' && is_file(dirfd(directory), entry->d_name, id);
     closedir(directory);
     return found;
 }
 
-bool process_holds(pid_t pid, const char *name, size_t name_size)
+bool process_holds(pid_t pid, uint64_t id)
 {
     for (int i = 0; i < ANCESTORS_MAX && pid > 1; i++) {
-        if (holds(pid, name, name_size))
+        if (holds(pid, id))
             return true;
         pid = status_number(pid, "\nPPid:");
     }
