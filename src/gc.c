@@ -125,25 +125,48 @@ static int move_from(struct ekv *db, const struct ekv_found *head, const struct 
     return error ? error : ekv_value_moved(db, &moves);
 }
 
+static bool owner_is_cut(const struct ekv *db, const struct ekv_record *piece)
+{
+    return piece->layout.key_size >= ekv_owner_size_max(db);
+}
+
+/* Finds the pending head whose value holds the piece, and its slot. EKV_NOT_FOUND: there is none.
+ */
+static int pending_head(struct ekv *db, const struct ekv_found *piece, struct ekv_found *head,
+                        struct ekv_slot **slot)
+{
+    uint32_t hash;
+    bool cut = owner_is_cut(db, &piece->record);
+    int error = ekv_record_hash(&db->log, &piece->record, &hash);
+    for (struct ekv_txn *txn = db->txns; !error && txn; txn = txn->next) {
+        struct ekv_slot *slots = txn->entries;
+        for (uint32_t i = 0; i < txn->count; i++) {
+            if (!cut && slots[i].hash != hash)
+                continue;
+            *slot = &slots[i];
+            error = ekv_record_read(&db->log, slots[i].address, &head->record);
+            if (!error)
+                error = ekv_log_sequence(&db->log, slots[i].address, &head->sequence);
+            if (!error)
+                error = ekv_value_holds(db, &head->record, &piece->record);
+            if (error != EKV_NOT_FOUND)
+                return error;
+            error = EKV_OK;
+        }
+    }
+    return error ? error : EKV_NOT_FOUND;
+}
+
 /* A pending head keeps its pieces too; its pieces are not counted yet. */
 static int move_pending_piece(struct ekv *db, const struct ekv_found *piece)
 {
-    for (struct ekv_txn *txn = db->txns; txn; txn = txn->next) {
-        struct ekv_slot *slots = txn->entries;
-        for (uint32_t i = 0; i < txn->count; i++) {
-            struct ekv_found head;
-            int error = ekv_record_read(&db->log, slots[i].address, &head.record);
-            if (!error)
-                error = ekv_log_sequence(&db->log, slots[i].address, &head.sequence);
-            if (!error)
-                error = ekv_value_move_uncounted(db, &head, piece, 0, &slots[i].address);
-            if (error == EKV_OK)
-                db->appending = NULL;
-            if (error != EKV_NOT_FOUND)
-                return error;
-        }
-    }
-    return EKV_NOT_FOUND;
+    struct ekv_found head;
+    struct ekv_slot *slot;
+    int error = pending_head(db, piece, &head, &slot);
+    if (error)
+        return error;
+    db->appending = NULL;
+    return ekv_value_move_uncounted(db, &head, piece, 0, &slot->address);
 }
 
 /* The owner's name in the piece may be cut: tries every key in a run that begins with it. */
@@ -201,11 +224,6 @@ static int move_by_cut_owner(struct ekv *db, const struct ekv_found *piece)
     for (uint32_t i = 0; error == EKV_NOT_FOUND && i < db->catalog.run_count; i++)
         error = move_by_prefix(db, &db->catalog.runs[i], key, piece);
     return error;
-}
-
-static bool owner_is_cut(const struct ekv *db, const struct ekv_record *piece)
-{
-    return piece->layout.key_size >= ekv_owner_size_max(db);
 }
 
 static int move_piece(struct ekv *db, const struct ekv_found *piece)
@@ -401,12 +419,14 @@ static int move_all(struct ekv *db, uint32_t sector, uint32_t sequence, bool *se
 static int piece_moves(struct ekv *db, const struct ekv_found *piece, bool *moves)
 {
     struct ekv_found head;
+    struct ekv_slot *slot;
     uint32_t sector = ekv_sector_of(ekv_format_of(db), piece->record.address);
     int error = ekv_lookup_same(db, &piece->record, &head);
     if (!error)
         error = ekv_value_holds(db, &head.record, &piece->record);
-    if (error == EKV_NOT_FOUND &&
-        (db->txns || (owner_is_cut(db, &piece->record) && db->sectors.lives[sector] > 0)))
+    if (error == EKV_NOT_FOUND)
+        error = pending_head(db, piece, &head, &slot);
+    if (error == EKV_NOT_FOUND && owner_is_cut(db, &piece->record) && db->sectors.lives[sector] > 0)
         error = EKV_OK;
     if (error == EKV_NOT_FOUND)
         error = ekv_retain_head(db, piece, &head);
