@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from ekv_reader import DELETE, HEAD, Store  # noqa: E402
@@ -107,6 +108,15 @@ class Page:
         return self.browser.execute_script(text, *arguments)
 
     def click_sector(self, number):
+        """Clicks until the page shows that sector: what opened just before may still move it."""
+        for _ in range(20):
+            self._click_at(number)
+            if self.text("#sector-title").lower().startswith(f"sector {number}:"):
+                return
+            time.sleep(0.1)
+        raise AssertionError(f"sector {number} is not shown, but {self.text('#sector-title')!r}")
+
+    def _click_at(self, number):
         from selenium.webdriver.common.actions.action_builder import ActionBuilder
         x, y = self.centre(number)
         left, top = self.script(
