@@ -90,22 +90,32 @@ static int build(struct ekv *db, const struct ekv_memtable *table)
     return error;
 }
 
+/* The transaction at whose first record replay has to begin: its commit record will ask for all of
+ * them, and for nothing else before the head. One with more keys than the memtable takes will be
+ * committed as a run. */
+static const struct ekv_txn *replayed_txn(const struct ekv *db)
+{
+    const struct ekv_txn *txn = db->appending;
+    return txn && txn->record_count > 0 && txn->count <= db->memtable.capacity ? txn : NULL;
+}
+
+uint32_t ekv_flush_sequence(const struct ekv *db)
+{
+    const struct ekv_txn *txn = replayed_txn(db);
+    return txn ? ekv_position_sequence(ekv_format_of(db), txn->first_position) : db->log.sequence;
+}
+
 /* Replay begins at the head from now on, or at the first record of a transaction that is still
- * appending: its commit record will ask for them, and for nothing else before the head. */
+ * appending. */
 static void replay_position(struct ekv *db)
 {
     struct ekv_catalog *catalog = &db->catalog;
     const struct ekv_format *format = ekv_format_of(db);
-    const struct ekv_txn *txn = db->appending;
+    const struct ekv_txn *txn = replayed_txn(db);
     catalog->flushed = ekv_log_position(&db->log);
-    catalog->replay_sector = db->log.sector;
-    catalog->replay_sequence = db->log.sequence;
-    catalog->replay_offset = db->log.offset;
-    if (!txn || txn->record_count == 0)
-        return;
-    catalog->replay_sector = ekv_sector_of(format, txn->first);
-    catalog->replay_sequence = ekv_position_sequence(format, txn->first_position);
-    catalog->replay_offset = ekv_offset_of(format, txn->first);
+    catalog->replay_sequence = ekv_flush_sequence(db);
+    catalog->replay_sector = txn ? ekv_sector_of(format, txn->first) : db->log.sector;
+    catalog->replay_offset = txn ? ekv_offset_of(format, txn->first) : db->log.offset;
 }
 
 int ekv_flush_table(struct ekv *db, const struct ekv_memtable *table)

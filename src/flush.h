@@ -14,6 +14,10 @@ EKV_MUST_CHECK int ekv_flush(struct ekv *db);
 /* Writes another table, of a transaction, as the newest run; the memtable must be empty. */
 EKV_MUST_CHECK int ekv_flush_table(struct ekv *db, const struct ekv_memtable *table);
 
+/* Number of the log sector in which replay would begin after a flush: that of the head, or of the
+ * first record of a transaction that is appending and that a commit record will cover. */
+uint32_t ekv_flush_sequence(const struct ekv *db);
+
 /* Sectors that the flush of a full memtable can take. */
 uint32_t ekv_flush_sectors(const struct ekv *db);
 

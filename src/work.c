@@ -99,7 +99,7 @@ static int find_more(struct ekv *db)
         if (error != EKV_FULL)
             return error;
     }
-    if (db->catalog.replay_sequence < db->log.sequence)
+    if (db->catalog.replay_sequence < ekv_flush_sequence(db))
         return flush_now(db);
     return ekv_merge_force(db);
 }
@@ -178,7 +178,7 @@ static int reopen(struct ekv *db)
 static bool flush_due(const struct ekv *db, uint32_t slots)
 {
     return db->memtable.count + slots > db->memtable.capacity ||
-           db->log.sequence - db->catalog.replay_sequence >= db->replay_max;
+           ekv_flush_sequence(db) - db->catalog.replay_sequence >= db->replay_max;
 }
 
 int ekv_write_begin(struct ekv *db, uint64_t size, uint64_t growth, uint32_t slots)
@@ -234,7 +234,7 @@ static int gc_step(struct ekv *db, uint32_t low, bool *more)
     /* The head is young now and has room for what is live in the sectors behind it; later it might
      * not have. */
     if (error == EKV_NOT_FOUND && available + emptied <= low &&
-        db->catalog.replay_sequence < db->log.sequence)
+        db->catalog.replay_sequence < ekv_flush_sequence(db))
         error = flush_now(db);
     *more |= error == EKV_OK;
     return error;

@@ -125,7 +125,7 @@ static void a_transaction_of_many_keys_is_all_or_nothing(void **state)
     struct cuts_result result = {0};
     options.world.geometry = (struct ekv_geometry){4096, 256, 1, false};
     options.world.memtable_count = 64;
-    options.stride = 9973; /* of some 94,000 cuts, each of 10,000 keys */
+    options.stride = 997; /* of some 7,600 cuts, each of 10,000 keys */
     cuts_run_transaction(&options, 10000, &result);
     assert_int_equal(result.violations, 0);
     assert_true(result.tried >= 5);

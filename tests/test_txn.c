@@ -345,6 +345,35 @@ static void a_transaction_larger_than_the_memtable_commits_whole(void **state)
     }
 }
 
+/* Of either kind: few keys that a commit record will cover, and more than the memtable takes. */
+static void a_transaction_of_many_sectors_flushes_as_rarely_as_single_writes(void **state)
+{
+    static const struct {
+        uint32_t keys, size;
+    } shapes[] = {{12, 9000}, {3000, 12}};
+    static const struct ekv_geometry geometry = {4096, 128, 1, false};
+    (void)state;
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+        struct ekv_txn txn;
+        fixture_start(&on, geometry, 16);
+        struct ekv_stat before = fixture_stat(&on);
+        begin(&txn, 0);
+        for (uint32_t n = 0; n < shapes[i].keys; n++)
+            put(&txn, &on.model, fixture_key(n * 7919 % shapes[i].keys), shapes[i].size, n);
+        for (uint32_t n = 0; n < shapes[i].keys; n += 3) /* found among all the others */
+            put(&txn, &on.model, fixture_key(n), 5, n);
+        expect_view(&txn, &on.model);
+        assert_ok(ekv_txn_commit(&txn));
+        struct ekv_stat after = fixture_stat(&on);
+        uint64_t sectors = (after.programmed_size - before.programmed_size) / 4096;
+        assert_true(sectors > 20);
+        assert_in_range(after.flushes - before.flushes, 0, sectors / 4);
+        fixture_verify(&on);
+        fixture_reload(&on);
+        fixture_stop(&on);
+    }
+}
+
 static void a_full_table_says_so_and_grows_in_place_of_it(void **state)
 {
     struct ekv_txn txn;
@@ -561,6 +590,8 @@ int main(void)
         cmocka_unit_test_teardown(interleaved_transactions_commit_what_is_theirs, teardown),
         cmocka_unit_test_teardown(a_transaction_keeps_its_view_while_others_write, teardown),
         cmocka_unit_test_teardown(a_transaction_larger_than_the_memtable_commits_whole, teardown),
+        cmocka_unit_test_teardown(a_transaction_of_many_sectors_flushes_as_rarely_as_single_writes,
+                                  teardown),
         cmocka_unit_test_teardown(a_full_table_says_so_and_grows_in_place_of_it, teardown),
         cmocka_unit_test_teardown(an_empty_transaction_commits_without_a_trace, teardown),
         cmocka_unit_test_teardown(an_open_transaction_is_gone_after_a_loss_of_power, teardown),
