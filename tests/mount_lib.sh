@@ -10,7 +10,7 @@ if ! (exec 3<>/dev/fuse) 2>/dev/null; then
     exit 77
 fi
 
-work=$(mktemp -d)
+work=$(mktemp -d) || exit
 mnt=$work/mnt
 image=$work/image
 log=$work/log

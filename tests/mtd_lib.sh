@@ -15,7 +15,7 @@ CACHE_VERSION=1 # of what mtd_unpack makes; change it when that changes
 GUEST_TIME=${EKV_GUEST_TIME:-1500} # seconds until a guest is taken for hung: machines are busy
 guest=          # process id of what watches over qemu
 
-work=$(mktemp -d)
+work=$(mktemp -d) || exit
 console=$work/console
 cleanup()
 {

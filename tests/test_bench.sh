@@ -3,7 +3,7 @@
 # its runs repeat exactly, and wrong traces are refused. Counts, never the time of a clock.
 set -u
 : "${EKV_BUILD_DIR:?}" "${EKV_SOURCE_DIR:?}"
-work=$(mktemp -d)
+work=$(mktemp -d) || exit
 trap 'rm -rf "$work"' EXIT
 cd "$work" || exit 1
 ekv=$EKV_BUILD_DIR/ekv

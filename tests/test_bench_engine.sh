@@ -3,7 +3,7 @@
 # program has verified each answer. Nothing about time.
 set -u
 : "${EKV_BUILD_DIR:?}"
-work=$(mktemp -d)
+work=$(mktemp -d) || exit
 trap 'rm -rf "$work"' EXIT
 bench=$EKV_BUILD_DIR/tests/bench_engine
 failed=0

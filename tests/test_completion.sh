@@ -1,7 +1,7 @@
 #!/bin/bash
 # The completion of bash for ekv and ekvfs, asked as bash asks it. Each test is a function whose name is
 # the sentence that it holds.
-. "$(dirname "$0")/tool_lib.sh"
+. "$(dirname "$0")/tool_lib.sh" || exit
 helpers='ask|offers|offers_nothing|_ekv.*'
 sources=${EKV_SOURCE_DIR:?}
 . "$sources/src/tool/ekv.bash"

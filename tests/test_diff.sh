@@ -1,7 +1,7 @@
 #!/bin/bash
 # `ekv diff` and what it is for: lines for people and scripts, a patch that makes one store of another,
 # the exit status of diff(1). Each test is a function whose name is the sentence that it holds.
-. "$(dirname "$0")/tool_lib.sh"
+. "$(dirname "$0")/tool_lib.sh" || exit
 helpers='pair|patches'
 
 pair() # two empty stores, `a` and `b`

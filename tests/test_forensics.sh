@@ -1,7 +1,7 @@
 #!/bin/bash
 # The command ekv as somebody uses it who holds an image, a dump or what is left of one, and wants to
 # know what was in it. Each test is a function whose name is the sentence that it holds.
-. "$(dirname "$0")/tool_lib.sh"
+. "$(dirname "$0")/tool_lib.sh" || exit
 helpers='at|history_store|versions_of|flip|address_of|corpus|unpack|forensic_commands'
 
 # at DAY COMMAND...: runs a command on a day of November 2026, at noon UTC

@@ -3,7 +3,7 @@
 # the C example of the README against what was installed.
 set -eu
 : "${EKV_BUILD_DIR:?}" "${EKV_SOURCE_DIR:?}"
-work=$(mktemp -d)
+work=$(mktemp -d) || exit
 cleanup()
 {
     if mountpoint -q "$work/mnt"; then fusermount3 -u -z "$work/mnt"; fi

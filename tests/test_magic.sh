@@ -7,7 +7,7 @@ if ! command -v file >/dev/null; then
     echo "SKIPPED: there is no file(1): apt-get install file"
     exit 77
 fi
-work=$(mktemp -d)
+work=$(mktemp -d) || exit
 trap 'rm -rf "$work"' EXIT
 cd "$work" || exit 1
 ekv=$EKV_BUILD_DIR/ekv

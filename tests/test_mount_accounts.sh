@@ -3,7 +3,7 @@
 # files: the sum is the same for every reader at any moment, through a snapshot, a transaction or a
 # single file; nobody's transfer is lost or done twice; also when the daemon is killed meanwhile.
 # EKV_SEED repeats the choices.
-. "$(dirname "$0")/mount_lib.sh"
+. "$(dirname "$0")/mount_lib.sh" || exit
 
 seed=${EKV_SEED:-1}
 echo "EKV_SEED=$seed"

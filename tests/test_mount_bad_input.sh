@@ -1,6 +1,6 @@
 #!/bin/bash
 # Whatever is wrong is one clear line on stderr and a non-zero exit, and nothing is written.
-. "$(dirname "$0")/mount_lib.sh"
+. "$(dirname "$0")/mount_lib.sh" || exit
 
 # expect_refusal WORDS COMMAND...: fails with one line that holds the words.
 expect_refusal()

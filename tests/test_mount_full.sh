@@ -1,7 +1,7 @@
 #!/bin/bash
 # A store is filled until there is no space, emptied with rm and filled again, three times; what
 # was accepted is there, and no space is told by write, not lost at close.
-. "$(dirname "$0")/mount_lib.sh"
+. "$(dirname "$0")/mount_lib.sh" || exit
 
 head -c 3000 /dev/urandom >"$work/small"
 mount_image --create=2M

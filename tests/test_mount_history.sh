@@ -1,7 +1,7 @@
 #!/bin/bash
 # Old versions: .ekv/history lists those of a key, .ekv/at shows the store as it was. EKV_SEED
 # repeats the random changes.
-. "$(dirname "$0")/mount_lib.sh"
+. "$(dirname "$0")/mount_lib.sh" || exit
 
 seed=${EKV_SEED:-1}
 echo "EKV_SEED=$seed"

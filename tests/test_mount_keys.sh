@@ -1,7 +1,7 @@
 #!/bin/bash
 # Keys of all kinds through the mapping, both ways: what the mount shows for keys that the command
 # made, and what keys files become. Values of all sizes.
-. "$(dirname "$0")/mount_lib.sh"
+. "$(dirname "$0")/mount_lib.sh" || exit
 
 # keys: every key of the image in hexadecimal, a line each.
 keys()

@@ -1,7 +1,7 @@
 #!/bin/bash
 # The daemon is killed in the middle of copies: afterwards the image is clean, and each file is
 # absent or whole, the old or the new one.
-. "$(dirname "$0")/mount_lib.sh"
+. "$(dirname "$0")/mount_lib.sh" || exit
 
 mkdir "$work/one" "$work/two"
 for file in $(seq 300); do

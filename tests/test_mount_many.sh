@@ -2,7 +2,7 @@
 # 50,000 small files in one directory: created, listed, read back, read back after a remount, and
 # removed; the daemon's memory is printed. Listings while names come and go show nothing twice and
 # leave nothing out. (EKV_MANY: another number of files.)
-. "$(dirname "$0")/mount_lib.sh"
+. "$(dirname "$0")/mount_lib.sh" || exit
 
 count=${EKV_MANY:-50000}
 memory()

@@ -2,7 +2,7 @@
 # Many processes at once: random operations on few names, then the same tree before and after a
 # remount; readers of a value that is replaced by rename, who always find it whole. EKV_SEED repeats
 # the choices.
-. "$(dirname "$0")/mount_lib.sh"
+. "$(dirname "$0")/mount_lib.sh" || exit
 
 seed=${EKV_SEED:-1}
 echo "EKV_SEED=$seed"

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Files behave like files: what programs do to them, the errors they are told, and what is there
 # after a remount.
-. "$(dirname "$0")/mount_lib.sh"
+. "$(dirname "$0")/mount_lib.sh" || exit
 
 mount_image --create=8M
 run "reading and writing" <<'END'

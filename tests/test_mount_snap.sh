@@ -1,7 +1,7 @@
 #!/bin/bash
 # Snapshots in .ekv/snap: one moment, read-only, as long as they are held; the space that they pin,
 # and that it is free again afterwards. A counter that two shells increment at once.
-. "$(dirname "$0")/mount_lib.sh"
+. "$(dirname "$0")/mount_lib.sh" || exit
 
 mount_image --create=1M
 run "read-only" <<'END'

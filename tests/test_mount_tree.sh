@@ -1,7 +1,7 @@
 #!/bin/bash
 # A tree of some thousand files is copied in, compared, and compared again after a remount; then
 # the store is emptied.
-. "$(dirname "$0")/mount_lib.sh"
+. "$(dirname "$0")/mount_lib.sh" || exit
 
 tree=/usr/share/zoneinfo
 if [ ! -d $tree ]; then # without tzdata

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Transactions in .ekv/tx: what is seen inside and outside, before and after, by whom; each errno;
 # what counts as a conflict; what the kernel has cached; the tools that people use.
-. "$(dirname "$0")/mount_lib.sh"
+. "$(dirname "$0")/mount_lib.sh" || exit
 
 mount_image --create=32M
 run "the life of a transaction" <<'END'

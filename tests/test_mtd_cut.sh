@@ -4,7 +4,7 @@
 # that was acknowledged on the console is there, the one in flight is there as a whole or not at all,
 # and the store verifies. The seed is printed on failure; EKV_SEED=N repeats it, as far as two
 # machines have the same pace.
-. "$(dirname "$0")/mtd_lib.sh"
+. "$(dirname "$0")/mtd_lib.sh" || exit
 
 seed=${EKV_SEED:-$RANDOM$RANDOM}
 RANDOM=$seed

@@ -1,7 +1,7 @@
 #!/bin/bash
 # ekvfs and ekv on SPI NOR chips, under a real kernel's drivers, on 32-bit Arm: an emulated ast2600
 # board whose chips only clear bits and lie in files of the host. What the guest leaves is read here.
-. "$(dirname "$0")/mtd_lib.sh"
+. "$(dirname "$0")/mtd_lib.sh" || exit
 
 # Chips as somebody else left them, so that nothing is blank by luck.
 head -c 2M /dev/urandom >"$work/mx25l1606e"

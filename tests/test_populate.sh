@@ -1,7 +1,7 @@
 #!/bin/bash
 # Factory images: `ekv format --populate` makes the same bytes of the same content, and a mount shows
 # that content. Each test is a function whose name is the sentence that it holds.
-. "$(dirname "$0")/tool_lib.sh"
+. "$(dirname "$0")/tool_lib.sh" || exit
 helpers='tree|make|mounts_as|can_mount'
 
 # A tree with all that a store can hold; times in whole seconds, as old archives have them.

@@ -4,7 +4,7 @@
 set -u
 : "${EKV_BUILD_DIR:?}"
 ekv=$EKV_BUILD_DIR/ekv
-work=$(mktemp -d)
+work=$(mktemp -d) || exit
 trap 'rm -rf "$work"' EXIT
 cd "$work" || exit 1
 

@@ -7,7 +7,7 @@ if ! (exec 3<>/dev/fuse) 2>/dev/null; then
     echo "SKIPPED: /dev/fuse cannot be opened, so nothing can be mounted"
     exit 77
 fi
-work=$(mktemp -d)
+work=$(mktemp -d) || exit
 cleanup()
 {
     for mountpoint in $(awk -v prefix="$work" 'index($2, prefix) == 1 { print $2 }' /proc/mounts); do

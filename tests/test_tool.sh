@@ -1,7 +1,7 @@
 #!/bin/bash
 # The command ekv as a user meets it: what it prints, what it refuses and how, that looking never
 # writes. Each test is a function whose name is the sentence that it holds.
-. "$(dirname "$0")/tool_lib.sh"
+. "$(dirname "$0")/tool_lib.sh" || exit
 helpers=other_version # no test, but called by one
 
 what_is_put_is_got_byte_for_byte()

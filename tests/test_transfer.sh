@@ -1,7 +1,7 @@
 #!/bin/bash
 # Data in and out of a store: apply, dump and load, with the tools of Berkeley DB and LMDB and with
 # tar on the other side. Each test is a function whose name is the sentence that it holds.
-. "$(dirname "$0")/tool_lib.sh"
+. "$(dirname "$0")/tool_lib.sh" || exit
 helpers='fill_with_odd_keys|same_content|dump_of'
 
 dump_of()

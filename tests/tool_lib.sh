@@ -2,7 +2,7 @@
 # it, ways to run it and to look at what it says, and run_tests, which comes last.
 set -u
 : "${EKV_BUILD_DIR:?}"
-work=$(mktemp -d)
+work=$(mktemp -d) || exit
 chmod 755 "$work"
 trap 'rm -rf "$work"' EXIT
 cd "$work" || exit 1
