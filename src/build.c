@@ -245,16 +245,19 @@ static int link_up(struct ekv_builder *builder, uint32_t level, struct separator
     return EKV_FULL; /* more entries than a store of this geometry can hold */
 }
 
+uint32_t ekv_index_room(const struct ekv_index *index)
+{
+    uint32_t size = index->log->sectors->format.geometry.sector_size;
+    return index->sector == EKV_NO_SECTOR ? 0 : size - ekv_min(index->offset, size);
+}
+
 /* Every page that a leaf can push out must find a place before the first of them is written. */
 bool ekv_build_room(const struct ekv_builder *builder)
 {
     const struct ekv_index *index = builder->index;
     const struct ekv_sectors *sectors = index->log->sectors;
     uint32_t need = builder->height_max * EKV_PAGE_SIZE;
-    uint32_t room = 0;
-    if (index->sector != EKV_NO_SECTOR)
-        room = sectors->format.geometry.sector_size -
-               ekv_min(index->offset, sectors->format.geometry.sector_size);
+    uint32_t room = ekv_index_room(index);
     uint32_t wanted = room >= need ? 0 : need / sectors->format.geometry.sector_size + 1;
     return ekv_sectors_available(sectors) >= wanted;
 }

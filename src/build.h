@@ -24,6 +24,9 @@ struct ekv_builder {
 /* Levels of pages that runs of a store of this geometry can need. */
 uint32_t ekv_build_height(const struct ekv_geometry *geometry);
 
+/* Bytes of pages that still go into the index sector of late. */
+uint32_t ekv_index_room(const struct ekv_index *index);
+
 /* Begins a run. `sequence`: the newest log sector an entry can point to. */
 void ekv_build_begin(struct ekv_builder *builder, uint32_t id, uint8_t level, uint32_t sequence);
 

@@ -60,6 +60,7 @@ struct ekv {
     bool pressed;           /* no room otherwise: older versions of deleted keys are let go */
     uint64_t reserved_size; /* uncommitted bytes of open transactions */
     uint64_t last_version;  /* of the newest commit */
+    uint32_t recent_size;   /* bytes of log of the largest write of late */
     uint64_t erases_before; /* of the operation that is going on: it should make one at most */
     uint64_t flushes, merges, collections, published;
     const struct ekv_locks *locks;

@@ -13,7 +13,9 @@
 
 enum {
     GC_AHEAD = 3,
-    VAIN_MAX = 4, /* collections in a row that gained nothing */
+    READY_AHEAD = 4, /* writes like the largest of late that ready sectors should last for */
+    READY_FADE = 16, /* writes in which the largest one of late is forgotten */
+    VAIN_MAX = 4,    /* collections in a row that gained nothing */
 };
 
 static uint32_t body_size(const struct ekv *db)
@@ -181,11 +183,19 @@ static bool flush_due(const struct ekv *db, uint32_t slots)
            ekv_flush_sequence(db) - db->catalog.replay_sequence >= db->replay_max;
 }
 
+static void note_size(struct ekv *db, uint64_t size)
+{
+    uint32_t faded = db->recent_size - db->recent_size / READY_FADE;
+    uint32_t most = EKV_READY_TARGET * body_size(db);
+    db->recent_size = ekv_max(faded, size < most ? (uint32_t)size : most);
+}
+
 int ekv_write_begin(struct ekv *db, uint64_t size, uint64_t growth, uint32_t slots)
 {
     if (!ekv_is_writable(db))
         return EKV_READ_ONLY;
     db->erases_before = db->sectors.erases;
+    note_size(db, size);
     int error = reopen(db);
     if (!error) /* a recovery adds a run: sessions that are all cut short must not pile them up */
         error = ekv_merge_drain(db);
@@ -240,6 +250,23 @@ static int gc_step(struct ekv *db, uint32_t low, bool *more)
     return error;
 }
 
+/* Sectors that the next writes may take: those should find them erased. No more, since what is
+ * ready at an unmount was erased for nothing. */
+static uint32_t ready_target(const struct ekv *db, uint32_t low)
+{
+    const struct ekv_memtable *table = &db->memtable;
+    uint32_t pages = db->merge.phase != EKV_MERGE_IDLE ? 2 : 0;
+    uint64_t size = (uint64_t)READY_AHEAD * db->recent_size;
+    if (ekv_sectors_available(&db->sectors) <= low + GC_AHEAD)
+        size += body_size(db) / 4; /* for what collections copy */
+    uint32_t target = sectors_for(db, size);
+    if (table->count + table->capacity / 8 >= table->capacity)
+        pages += ekv_flush_sectors(db) * body_size(db) / EKV_PAGE_SIZE;
+    if (pages * EKV_PAGE_SIZE > ekv_index_room(&db->index))
+        target++;
+    return ekv_min(target, ekv_min(EKV_READY_TARGET, low + 1));
+}
+
 int ekv_work_step(struct ekv *db, bool *more)
 {
     uint32_t low = floor_of(db);
@@ -250,7 +277,7 @@ int ekv_work_step(struct ekv *db, bool *more)
         error = EKV_OK;
     if (!error && db->sectors.erases == db->erases_before &&
         db->sectors.counts[EKV_SECTOR_FREE] > 0 &&
-        db->sectors.counts[EKV_SECTOR_READY] < ekv_min(EKV_READY_TARGET, low + 1)) {
+        db->sectors.counts[EKV_SECTOR_READY] < ready_target(db, low)) {
         error = ekv_sector_prepare(&db->sectors);
         *more = true;
     }

@@ -56,6 +56,24 @@ static void overwrites_are_merged_and_collected_without_loss(void **state)
     }
 }
 
+/* What is erased ahead is forgotten at an unmount, so a session must not erase what it hardly
+ * needs. 700 records with an open and a close record each fill a dozen sectors. */
+static void sessions_of_one_put_each_erase_little_ahead(void **state)
+{
+    (void)state;
+    uint32_t before = 0, after = 0;
+    fixture_start(&on, (struct ekv_geometry){4096, 64, 1, false}, 512);
+    for (uint32_t i = 0; i < 64; i++)
+        before += on.nor.erase_counts[i];
+    for (uint32_t n = 0; n < 700; n++) {
+        fixture_put(&on, fixture_key(n % 20), 16, n);
+        fixture_remount(&on);
+    }
+    for (uint32_t i = 0; i < 64; i++)
+        after += on.nor.erase_counts[i];
+    assert_in_range(after - before, 10, 64);
+}
+
 static void deleted_keys_and_their_tombstones_leave_nothing(void **state)
 {
     (void)state;
@@ -347,6 +365,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(overwrites_are_merged_and_collected_without_loss, teardown),
+        cmocka_unit_test_teardown(sessions_of_one_put_each_erase_little_ahead, teardown),
         cmocka_unit_test_teardown(deleted_keys_and_their_tombstones_leave_nothing, teardown),
         cmocka_unit_test_teardown(a_delete_that_was_merged_away_stays_a_delete, teardown),
         cmocka_unit_test_teardown(the_number_of_runs_stays_bounded, teardown),
