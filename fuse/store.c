@@ -11,6 +11,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "host/host_mount.h"
 #include "report.h"
 
 enum { WORKER_PAUSE_NS = 20 * 1000 * 1000 };
@@ -84,15 +85,9 @@ int store_open(struct store *store, const struct ekv_flash *flash,
         .now = commit_clock,
         .now_context = store,
     };
-    size_t size = ekv_memory_size(&flash->geometry, &mount);
-    store->memory = malloc(size ? size : 1);
-    if (!store->memory)
-        return EKV_MEMORY;
-    int error = ekv_mount(&store->db, flash, &mount, store->memory, size);
-    if (error) {
-        free(store->memory);
+    int error = host_mount(&store->db, flash, &mount, &store->memory);
+    if (error)
         return error;
-    }
     struct ekv_stat stat;
     ekv_stat(store->db, &stat);
     store->key_size_max = stat.key_size_max;

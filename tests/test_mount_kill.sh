@@ -48,6 +48,20 @@ for round in 1 2 3 4 5; do
 done
 [ $interrupted -gt 0 ] || fail "no copy was interrupted: the test tests nothing"
 
+# Thousands of new keys, which the killed daemon had in memory, are there for who has less of it.
+mount_image
+mkdir "$mnt/keys"
+python3 -c 'import sys
+for i in range(2500): open("%s/%d" % (sys.argv[1], i), "w").write(str(i))' "$mnt/keys"
+kill_daemon
+check_image
+expect_same "keys without a mount" "$("$ekv" -C "$image" ls -R keys/ | wc -l)" 2500
+mount_image -o memory=2K
+expect_same "a key" "$(cat "$mnt/keys/2499")" 2499
+rm -r "$mnt/keys"
+unmount_image
+check_image
+
 # New files: absent or whole.
 mount_image
 rm -r "$mnt/d"

@@ -12,6 +12,7 @@
 #include <time.h>
 
 #include "format.h"
+#include "host/host_mount.h"
 #include "host/survey.h"
 
 static int64_t now(void *context)
@@ -140,13 +141,9 @@ int store_open(struct tool *tool, struct store *store, bool write)
 int store_mount(struct store *store)
 {
     struct ekv_mount_options options = {.read_only = store->image.read_only, .now = now};
-    size_t size = ekv_memory_size(&store->image.flash.geometry, &options);
-    store->memory = allocate(size);
-    int error = ekv_mount(&store->db, &store->image.flash, &options, store->memory, size);
-    if (error) {
+    int error = host_mount(&store->db, &store->image.flash, &options, &store->memory);
+    if (error)
         image_close(&store->image);
-        free(store->memory);
-    }
     return error;
 }
 
