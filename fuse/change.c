@@ -91,7 +91,7 @@ static int mkdir_locked(struct fs *fs, struct node *parent, const char *name,
     if (!error && found->entry.path_kind == PATH_VALUE)
         error = EINVAL;
     if (!error)
-        error = change_admit(fs, key->size, ATTR_RECORD_MAX);
+        error = change_admit(fs, key->size, ATTR_PLAIN_MAX);
     if (!error && found->entry.path_kind == PATH_NAME) {
         if (key->size >= fs->store.key_size_max)
             return ENAMETOOLONG;
@@ -144,7 +144,7 @@ static int symlink_locked(struct fs *fs, struct node *parent, const char *name, 
     if (!error && found->entry.path_kind == PATH_PART)
         error = EINVAL;
     if (!error)
-        error = change_admit(fs, 2 * key->size, strlen(target) + ATTR_RECORD_MAX);
+        error = change_admit(fs, 2 * key->size, strlen(target) + ATTR_PLAIN_MAX);
     struct attr_record record;
     if (!error)
         error = view_attr(parent->view, key->bytes, key->size, &record, NULL);
@@ -153,6 +153,7 @@ static int symlink_locked(struct fs *fs, struct node *parent, const char *name, 
     record.has_file = true;
     record.file = *attr;
     record.file.set |= ATTR_SYMLINK;
+    record.file_xattrs.size = 0;
     struct batch batch;
     error = batch_begin(&batch, parent->view);
     if (error)
@@ -346,10 +347,59 @@ int change_rmdir(struct fs *fs, struct node *parent, const char *name)
 /* --- Attributes --------------------------------------------------------------------------------
  */
 
-static int attr_locked(struct fs *fs, struct node *node, const struct attr *attr)
+/* What is kept beside a node, and when that was changed. */
+static int find_record(struct node *node, const struct key *key, const struct info *info,
+                       struct attr_record *record)
+{
+    struct ekv_entry entry, value;
+    int error = view_attr(node->view, key->bytes, key->size, record, &entry);
+    if (error && error != ENOENT)
+        return error;
+    if (node->kind == NODE_DIRECTORY) {
+        record->has_directory = true;
+        if (node->entries_changed) /* else the time of the record would count again */
+            attr_set_mtime(&record->directory, info->mtime);
+        return 0;
+    }
+    error = view_find(node->view, ekv_key(key->bytes, key->size), &value);
+    if (!error && (!record->has_file || entry.version < value.version))
+        record->file.set &= (uint8_t)~ATTR_MTIME;
+    record->has_file = true;
+    return error;
+}
+
+/* Commits a record; the one of a directory makes that stay, and so all above it. */
+static int put_record(struct fs *fs, struct node *node, const struct key *key,
+                      const struct attr_record *record)
+{
+    uint8_t bytes[ATTR_RECORD_MAX];
+    size_t size = attr_encode(record, bytes);
+    const struct node *parent = node->top ? NULL : node->parent;
+    bool above = parent && node->kind == NODE_DIRECTORY && !parent->top && !parent->recorded;
+    int error = change_admit(fs, key->size, size);
+    if (error)
+        return error;
+    struct ekv_key aside = aside_key(key->bytes, key->size);
+    if (!above)
+        return size ? view_put(node->view, aside, bytes, size) : view_delete(node->view, aside);
+    struct batch batch;
+    error = batch_begin(&batch, node->view);
+    if (error)
+        return error;
+    error = batch_attr(&batch, key->bytes, key->size, record);
+    if (!error)
+        error = change_record(fs, &batch, node->parent);
+    if (!error)
+        return batch_commit(&batch);
+    batch_abort(&batch);
+    return error;
+}
+
+/* One of the two is given. */
+static int attr_locked(struct fs *fs, struct node *node, const struct attr *attr,
+                       const struct xattr_change *xattr)
 {
     struct attr_record record;
-    struct ekv_entry entry, value;
     struct key key = {0};
     struct info info;
     bool directory = node->kind == NODE_DIRECTORY;
@@ -357,29 +407,13 @@ static int attr_locked(struct fs *fs, struct node *node, const struct attr *attr
     if (!error)
         error = node_key(&fs->nodes, node, &key, NULL);
     if (!error)
-        error = view_attr(node->view, key.bytes, key.size, &record, &entry);
-    if (error == ENOENT)
-        error = 0;
-    if (!error && !directory)
-        error = view_find(node->view, ekv_key(key.bytes, key.size), &value);
+        error = find_record(node, &key, &info, &record);
+    if (!error && attr)
+        attr_merge(directory ? &record.directory : &record.file, attr);
+    if (!error && xattr)
+        error = xattr_apply(directory ? &record.directory_xattrs : &record.file_xattrs, xattr);
     if (!error)
-        error = change_admit(fs, key.size, ATTR_RECORD_MAX);
-    if (!error && directory) {
-        record.has_directory = true;
-        if (node->entries_changed) /* else the time of the record would count again */
-            attr_set_mtime(&record.directory, info.mtime);
-        attr_merge(&record.directory, attr);
-    } else if (!error) {
-        if (!record.has_file || entry.version < value.version)
-            record.file.set &= (uint8_t)~ATTR_MTIME;
-        record.has_file = true;
-        attr_merge(&record.file, attr);
-    }
-    if (!error) {
-        uint8_t bytes[ATTR_RECORD_MAX];
-        size_t size = attr_encode(&record, bytes);
-        error = size ? view_put(node->view, aside_key(key.bytes, key.size), bytes, size) : 0;
-    }
+        error = put_record(fs, node, &key, &record);
     key_free(&key);
     return error;
 }
@@ -396,7 +430,20 @@ int change_attr(struct fs *fs, struct node *node, const struct attr *attr)
     struct file *file = node->kind == NODE_FILE ? file_of(fs, node) : NULL;
     int error = 0;
     if (!file || !file_set_attr(file, attr))
-        error = attr_locked(fs, node, attr);
+        error = attr_locked(fs, node, attr, NULL);
+    file_release(fs, file);
+    store_write_end(&fs->store);
+    return error;
+}
+
+int change_xattr(struct fs *fs, struct node *node, const struct xattr_change *change)
+{
+    store_write(&fs->store);
+    struct file *file = node->kind == NODE_FILE ? file_of(fs, node) : NULL;
+    bool kept = false;
+    int error = file ? xattr_change_file(fs, file, change, &kept) : 0;
+    if (!error && !kept)
+        error = attr_locked(fs, node, NULL, change);
     file_release(fs, file);
     store_write_end(&fs->store);
     return error;

@@ -4,6 +4,7 @@
 #define EKVFS_CHANGE_H
 
 #include "tree.h"
+#include "xattr.h"
 
 EKV_MUST_CHECK int change_mkdir(struct fs *fs, struct node *parent, const char *name,
                                 const struct attr *attr);
@@ -18,6 +19,10 @@ EKV_MUST_CHECK int change_rename(struct fs *fs, struct node *parent, const char 
 
 /* Sets attributes of a node beside the others. */
 EKV_MUST_CHECK int change_attr(struct fs *fs, struct node *node, const struct attr *attr);
+
+/* Sets or removes an extended attribute. ENODATA, EEXIST, ENOSPC. */
+EKV_MUST_CHECK int change_xattr(struct fs *fs, struct node *node,
+                                const struct xattr_change *change);
 
 /* --- For those above ---------------------------------------------------------------------------
  */

@@ -66,9 +66,12 @@ static int commit_value(struct file *file, const struct key *key, bool same)
             record.file.set &= (uint8_t)~ATTR_MTIME;
         }
         if (file->created) { /* nothing of an earlier file of that name stays */
-            aside = record.has_file || file->attr.set;
+            aside = record.has_file || file->attr.set || file->xattrs_dirty;
             memset(&record.file, 0, sizeof record.file);
+            record.file_xattrs.size = 0;
         }
+        if (file->xattrs_dirty)
+            record.file_xattrs = *file->xattrs;
         attr_merge(&record.file, &file->attr);
         record.has_file = true;
     }

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "report.h"
+#include "xattr.h"
 
 enum { KEPT_SIZE_MAX = 64 * 1024 };
 
@@ -105,6 +106,7 @@ void file_release(struct fs *fs, struct file *file)
     node_unref(&fs->nodes, file->node);
     pthread_rwlock_destroy(&file->lock);
     free(file->data);
+    free(file->xattrs);
     free(file);
 }
 
@@ -319,6 +321,8 @@ int file_detach(struct fs *fs, struct file *file)
 {
     pthread_rwlock_wrlock(&file->lock);
     int error = load(fs, file);
+    if (!error)
+        error = xattr_keep(fs, file);
     pthread_rwlock_unlock(&file->lock);
     return error;
 }
@@ -427,6 +431,15 @@ bool file_set_attr(struct file *file, const struct attr *attr)
 /* --- What is committed ---
  */
 
+/* The store says all there is to say, but for the content. */
+static void forget_changes(struct file *file)
+{
+    file->dirty = file->attr_dirty = file->xattrs_dirty = file->replaced = false;
+    memset(&file->attr, 0, sizeof file->attr);
+    free(file->xattrs);
+    file->xattrs = NULL;
+}
+
 bool file_is_replaced(struct file *file)
 {
     pthread_rwlock_rdlock(&file->lock);
@@ -470,8 +483,7 @@ void file_discard(struct fs *fs, struct file *file)
         space_release(&fs->space, &file->reserved);
     } else if (!file->dead && file->dirty) {
         drop_content(file);
-        file->dirty = file->attr_dirty = file->replaced = false;
-        memset(&file->attr, 0, sizeof file->attr);
+        forget_changes(file);
         space_release(&fs->space, &file->reserved);
     }
     file->broken = false;
@@ -503,8 +515,7 @@ void file_settled(struct fs *fs, struct file *file, uint64_t change)
     file->created = false;
     if (file->change == change) {
         file->broken = false;
-        file->dirty = file->attr_dirty = file->replaced = false;
-        memset(&file->attr, 0, sizeof file->attr);
+        forget_changes(file);
         space_release(&fs->space, &file->reserved);
         if (!keep)
             drop_content(file);

@@ -32,8 +32,10 @@ struct file {
     bool mtime_seen;     /* somebody was told it before the commit */
     struct attr attr;    /* what to keep beside the value: all if `created`, else what was set */
     bool attr_dirty;
-    uint64_t reserved; /* of space */
-    size_t key_size;   /* when space was reserved first */
+    struct xattrs *xattrs; /* NULL: none, or as the store says, which stands unless `created`, */
+    bool xattrs_dirty;     /* `dead` or this: then it is to be committed with `attr` */
+    uint64_t reserved;     /* of space */
+    size_t key_size;       /* when space was reserved first */
 };
 
 /* The file of a node, with a reference; NULL: no memory. */

@@ -37,6 +37,7 @@ struct fs {
     struct deferred *deferred;          /* requests, likewise */
     struct key missing;                 /* looked up last and not there; likewise */
     unsigned long long missing_changes; /* of the store, then */
+    bool xattrs;                        /* extended attributes are kept */
     uid_t uid;                          /* whose everything is that says nothing else */
     gid_t gid;
     mode_t file_mode; /* permissions of what says nothing else */

@@ -86,6 +86,12 @@ void op_rename(fuse_req_t request, fuse_ino_t parent, const char *name, fuse_ino
                const char *new_name, unsigned flags);
 void op_statfs(fuse_req_t request, fuse_ino_t id);
 
+void op_getxattr(fuse_req_t request, fuse_ino_t id, const char *name, size_t room);
+void op_listxattr(fuse_req_t request, fuse_ino_t id, size_t room);
+void op_setxattr(fuse_req_t request, fuse_ino_t id, const char *name, const char *value,
+                 size_t size, int flags);
+void op_removexattr(fuse_req_t request, fuse_ino_t id, const char *name);
+
 void op_create(fuse_req_t request, fuse_ino_t parent, const char *name, mode_t mode,
                struct fuse_file_info *info);
 void op_open(fuse_req_t request, fuse_ino_t id, struct fuse_file_info *info);

@@ -99,6 +99,10 @@ static const struct fuse_lowlevel_ops operations = {
     .rmdir = op_rmdir,
     .rename = op_rename,
     .statfs = op_statfs,
+    .getxattr = op_getxattr,
+    .listxattr = op_listxattr,
+    .setxattr = op_setxattr,
+    .removexattr = op_removexattr,
     .create = op_create,
     .open = op_open,
     .read = op_read,
@@ -213,6 +217,7 @@ static bool fs_init(struct fs *fs, const struct options *options)
 {
     fs->live = (struct view){.store = &fs->store, .held = true};
     past_init(&fs->past);
+    fs->xattrs = options->xattrs;
     fs->uid = options->uid;
     fs->gid = options->gid;
     fs->file_mode = 0666 & ~options->umask;

@@ -35,6 +35,7 @@ static const char help[] =
     "     offset=N        the store begins there in IMAGE; size=N: and is that large\n"
     "     memory=SIZE     memory for the newest keys (default 64K)\n"
     "     retain=N|SPAN   keep N versions of each key, or what was there since (7d, 12h)\n"
+    "     xattr           keep user extended attributes (costs a request at every write)\n"
     "     and those of mount(8): noatime, nodev, noexec, nosuid, x-..., ...\n"
     "\n"
     "A value is committed as a whole when the writer closes the file. Unmount with\n"
@@ -167,6 +168,11 @@ static enum options_result take_word(struct options *options, const char *word)
         options->read_only = false;
     if (strcmp(word, "sync") == 0) {
         options->sync = true; /* not the kernel's business, which would fsync every write */
+        return OPTIONS_MOUNT;
+    }
+    if (strcmp(word, "xattr") == 0 || strcmp(word, "user_xattr") == 0 ||
+        strcmp(word, "noxattr") == 0 || strcmp(word, "nouser_xattr") == 0) {
+        options->xattrs = *word != 'n';
         return OPTIONS_MOUNT;
     }
     if (is_one_of(word, ours))

@@ -19,6 +19,7 @@ struct options {
     bool debug;
     bool read_only;
     bool sync;
+    bool xattrs;
     uint64_t create_size; /* 0: do not create */
     uint64_t offset, size;
     uint64_t memory_size;  /* 0: the default */

@@ -79,6 +79,7 @@ static int copy_file_attr(struct batch *batch, struct view *then, const struct k
         error = 0;
     new.has_file = true;
     new.file = old.file;
+    new.file_xattrs = old.file_xattrs;
     return error ? error : batch_attr(batch, to->bytes, to->size, &new);
 }
 

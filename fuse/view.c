@@ -134,13 +134,13 @@ int view_attr(struct view *view, const void *key, size_t size, struct attr_recor
 {
     uint8_t bytes[ATTR_RECORD_MAX];
     size_t count = 0;
-    memset(record, 0, sizeof *record);
+    attr_clear(record);
     struct ekv_key aside = aside_key(key, size);
     int error = view_get(view, aside, 0, bytes, sizeof bytes, &count);
     if (!error && entry)
         error = view_find(view, aside, entry);
-    if (!error && !attr_decode(bytes, count, record))
-        memset(record, 0, sizeof *record); /* of a later version: the defaults hold */
+    if (!error)
+        (void)attr_decode(bytes, count, record); /* of a later version: the defaults hold */
     return error;
 }
 

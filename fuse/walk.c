@@ -65,8 +65,8 @@ static int head_record(struct walk_head *head, struct attr_record *record)
     uint8_t bytes[ATTR_RECORD_MAX];
     size_t size;
     int error = view_cursor_read(&head->cursor, bytes, sizeof bytes, &size);
-    if (!error && !attr_decode(bytes, size, record))
-        memset(record, 0, sizeof *record);
+    if (!error)
+        (void)attr_decode(bytes, size, record); /* of a later version: the defaults hold */
     return error;
 }
 
@@ -226,7 +226,7 @@ static int look(struct walk *walk, struct look *look)
 {
     struct walk_head *user = &walk->heads[0], *aside = &walk->heads[1];
     int error = 0;
-    memset(look, 0, sizeof *look);
+    attr_clear(&look->record);
     if (!user->valid && !aside->valid)
         return ENOENT;
     int order = !aside->valid ? -1 : !user->valid ? 1 : compare(&user->key, &aside->key);

@@ -29,6 +29,9 @@ def figure(name):
     for line in open(".ekv/stat"):
         if line.startswith(name + " "):
             return int(line.split()[1])
+
+def xattrs(path):
+    return {name: os.getxattr(path, name) for name in os.listxattr(path)}
 NOREPLACE, EXCHANGE = 1, 2
 
 def begin(name):

@@ -11,6 +11,8 @@
 #include <stdint.h>
 #include <time.h>
 
+#include "xattr.h"
+
 /* Which attributes were set; the others have their defaults. */
 enum attr_set {
     ATTR_MODE = 1,
@@ -35,14 +37,23 @@ struct attr_record {
     bool has_directory;
     struct attr file;
     struct attr directory;
+    struct xattrs file_xattrs; /* empty unless `has_file`; likewise below */
+    struct xattrs directory_xattrs;
 };
 
-enum { ATTR_RECORD_MAX = 64 };
+enum {
+    ATTR_PLAIN_MAX = 64, /* bytes of a record without extended attributes */
+    ATTR_RECORD_MAX = ATTR_PLAIN_MAX + 2 * XATTRS_MAX,
+};
+
+/* Makes a record say nothing. (Most of its bytes are of no meaning then: do not copy or clear it as
+ * a whole where it matters how long that takes.) */
+void attr_clear(struct attr_record *record);
 
 /* Returns the size, or 0 if the record says nothing and must be deleted. */
 size_t attr_encode(const struct attr_record *record, uint8_t bytes[ATTR_RECORD_MAX]);
 
-/* False if the bytes are no record of a version that this code knows. */
+/* False if the bytes are no record of a version that this code knows; it says nothing then. */
 bool attr_decode(const uint8_t *bytes, size_t size, struct attr_record *record);
 
 void attr_set_mtime(struct attr *attr, struct timespec time);

@@ -8,15 +8,21 @@ void file_entry_free(struct file_entry *entry)
 {
     free(entry->key);
     free(entry->value);
+    free(entry->xattrs);
     free(entry->path);
 }
 
 size_t file_entry_record(const struct file_entry *entry, const uint8_t *old, size_t old_size,
                          uint8_t bytes[ATTR_RECORD_MAX])
 {
-    struct attr_record record = {0};
-    if (old_size > 0 && !attr_decode(old, old_size, &record))
-        record = (struct attr_record){0};
+    struct attr_record record;
+    attr_clear(&record);
+    if (old_size > 0)
+        (void)attr_decode(old, old_size, &record); /* of a later version: the defaults hold */
+    struct xattrs *xattrs = entry->directory ? &record.directory_xattrs : &record.file_xattrs;
+    xattrs->size = 0;
+    if (entry->xattrs)
+        *xattrs = *entry->xattrs;
     if (entry->directory) {
         record.has_directory = true;
         record.directory = entry->attr;

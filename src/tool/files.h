@@ -27,7 +27,8 @@ struct file_entry {
     uint8_t *value; /* content, or where a symbolic link leads */
     size_t value_size;
     struct attr attr;
-    char *path; /* for messages */
+    struct xattrs *xattrs; /* NULL: none */
+    char *path;            /* for messages */
 };
 
 /* The fields are private. */

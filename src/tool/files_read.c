@@ -75,9 +75,8 @@ bool files_open_tree(struct tool *tool, struct files *files, const char *path,
     if (!files->archive)
         abort();
     archive_read_disk_set_symlink_physical(files->archive);
-    archive_read_disk_set_behavior(files->archive, ARCHIVE_READDISK_NO_XATTR |
-                                                       ARCHIVE_READDISK_NO_ACL |
-                                                       ARCHIVE_READDISK_NO_FFLAGS);
+    archive_read_disk_set_behavior(files->archive,
+                                   ARCHIVE_READDISK_NO_ACL | ARCHIVE_READDISK_NO_FFLAGS);
     if (archive_read_disk_open(files->archive, path) == ARCHIVE_OK)
         return true;
     complain(files, NULL);
@@ -241,6 +240,30 @@ static void take_attributes(struct files *files, struct attr *attr)
     attr_set_mtime(attr, time);
 }
 
+/* User extended attributes; those of other namespaces belong to the machine. */
+static bool take_xattrs(struct files *files, struct file_entry *entry)
+{
+    const char *name;
+    const void *value;
+    size_t size, prefix = sizeof XATTRS_PREFIX - 1;
+    archive_entry_xattr_reset(files->entry);
+    while (archive_entry_xattr_next(files->entry, &name, &value, &size) == ARCHIVE_OK) {
+        if (!name || strncmp(name, XATTRS_PREFIX, prefix) != 0)
+            continue;
+        if (!entry->xattrs) {
+            entry->xattrs = allocate(sizeof *entry->xattrs);
+            entry->xattrs->size = 0;
+        }
+        if (xattrs_set(entry->xattrs, name + prefix, strlen(name + prefix), value, size))
+            continue;
+        message(files->tool,
+                "'%s' has more extended attributes than a store keeps (%d bytes, names included)",
+                entry->path, XATTRS_MAX);
+        return false;
+    }
+    return true;
+}
+
 /* Reads the content, which may be longer than its header says when the file grows meanwhile. */
 static bool take_content(struct files *files, struct file_entry *entry)
 {
@@ -301,7 +324,8 @@ int files_next(struct files *files, struct file_entry *entry)
     }
     if (files->root && archive_read_disk_can_descend(files->archive))
         archive_read_disk_descend(files->archive);
-    if (take_path(files, entry) && check_kind(files, entry) && take_value(files, entry)) {
+    if (take_path(files, entry) && check_kind(files, entry) && take_value(files, entry) &&
+        take_xattrs(files, entry)) {
         take_attributes(files, &entry->attr);
         return 1;
     }

@@ -80,6 +80,16 @@ static void set_attributes(struct tar *tar, const struct attr *attr, unsigned ki
     archive_entry_set_gid(tar->entry, attr->set & ATTR_GID ? attr->gid : 0);
 }
 
+static void set_xattrs(struct tar *tar, const struct xattrs *xattrs)
+{
+    char name[XATTRS_FULL_MAX + 1];
+    struct xattr xattr = {0};
+    while (xattrs_next(xattrs, &xattr)) {
+        xattr_full_name(&xattr, name);
+        archive_entry_xattr_add_entry(tar->entry, name, xattr.value, xattr.value_size);
+    }
+}
+
 static int write_header(struct tar *tar)
 {
     return archive_write_header(tar->archive, tar->entry) < ARCHIVE_WARN ? failed(tar) : EKV_OK;
@@ -160,6 +170,8 @@ static int write_file(struct tar *tar, const struct attr_record *record,
     if (link)
         return write_link(tar);
     archive_entry_set_size(tar->entry, (la_int64_t)entry->size);
+    if (record->has_file)
+        set_xattrs(tar, &record->file_xattrs);
     error = write_header(tar);
     return error ? error : write_content(tar);
 }
@@ -174,16 +186,18 @@ static int write_directory(struct tar *tar, const struct attr_record *record)
     strcat(tar->path, "/");
     set_attributes(tar, &record->directory, AE_IFDIR, DIRECTORY_MODE_DEFAULT);
     set_time(tar, &record->directory, record->directory.set & ATTR_MTIME, tar->aside.entry.time);
+    set_xattrs(tar, &record->directory_xattrs);
     return write_header(tar);
 }
 
 /* The smaller of the keys that the walks stand on, or of both if it is the same. */
 static int step(struct tar *tar)
 {
-    struct attr_record record = {0};
+    struct attr_record record;
     struct ekv_entry record_entry = {0};
     bool file = in_prefix(tar, &tar->keys), beside = in_prefix(tar, &tar->aside);
     int error = EKV_OK;
+    attr_clear(&record);
     if (file && beside) {
         int order =
             key_compare(tar->keys.key, tar->keys.key_size, tar->aside.key, tar->aside.key_size);
@@ -192,8 +206,8 @@ static int step(struct tar *tar)
     }
     if (beside) {
         error = scan_value(&tar->aside);
-        if (!error && !attr_decode(tar->aside.value, tar->aside.entry.size, &record))
-            record = (struct attr_record){0}; /* of a later version: the defaults hold */
+        if (!error) /* of a later version: the defaults hold */
+            (void)attr_decode(tar->aside.value, tar->aside.entry.size, &record);
         record_entry = tar->aside.entry;
         if (!error && record.has_directory)
             error = write_directory(tar, &record);
@@ -232,6 +246,7 @@ int files_write_tar(struct tool *tool, struct ekv *db, const char *prefix)
     tar.path = allocate(tar.path_capacity);
     tar.path[0] = 0;
     archive_write_set_format_pax(tar.archive);
+    archive_write_set_format_option(tar.archive, "pax", "xattrheader", "SCHILY"); /* GNU tar's */
     int error = EKV_OK;
     if (archive_write_open(tar.archive, &tar, NULL, write_piece, NULL) != ARCHIVE_OK)
         error = failed(&tar);

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "host/attr.h"
@@ -140,14 +141,26 @@ static bool write_bytes(int file, const uint8_t *value, uint64_t size)
     return true;
 }
 
-/* Makes a file that was not there. */
+/* What the file system there does not keep is left out. */
+static void write_xattrs(int file, const struct xattrs *xattrs)
+{
+    char name[XATTRS_FULL_MAX + 1];
+    struct xattr xattr = {0};
+    while (xattrs && xattrs_next(xattrs, &xattr)) {
+        xattr_full_name(&xattr, name);
+        (void)fsetxattr(file, name, xattr.value, xattr.value_size, 0);
+    }
+}
+
+/* Makes a file that was not there. `xattrs` may be NULL. */
 static bool write_file(int directory, const char *name, const uint8_t *value, uint64_t size,
-                       unsigned mode, struct timespec time)
+                       unsigned mode, struct timespec time, const struct xattrs *xattrs)
 {
     struct timespec times[2] = {{0, UTIME_OMIT}, time};
     int file = openat(directory, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (file < 0)
         return false;
+    write_xattrs(file, xattrs);
     bool good = write_bytes(file, value, size) && fchmod(file, mode) == 0 &&
                 (time.tv_sec == 0 || futimens(file, times) == 0);
     int error = errno;
@@ -176,7 +189,8 @@ static bool write_value(struct tree *tree, const struct salvage_item *item)
         good = write_link(directory, name, value, size);
     else if (good)
         good = write_file(directory, name, value, size, set & ATTR_MODE ? attr->mode & 0777 : 0644,
-                          time_of(record, attr, set & ATTR_MTIME && version >= record->version));
+                          time_of(record, attr, set & ATTR_MTIME && version >= record->version),
+                          beside.has_file ? &beside.file_xattrs : NULL);
     if (!good)
         complain(tree, tree->path);
     if (directory >= 0)
@@ -231,7 +245,7 @@ static bool write_old(struct tree *tree, const struct salvage_item *item)
         return write_value(tree, item);
     int directory = enter(tree->root, tree->path, &last);
     struct timespec time = time_of(record, NULL, false);
-    bool good = directory >= 0 && write_file(directory, last, NULL, 0, 0644, time);
+    bool good = directory >= 0 && write_file(directory, last, NULL, 0, 0644, time, NULL);
     if (!good)
         complain(tree, tree->path);
     if (directory >= 0)
@@ -255,6 +269,11 @@ static bool write_directory(struct tree *tree, const struct survey_record *recor
     bool good = directory >= 0 && (mkdirat(directory, name, 0755) == 0 || errno == EEXIST);
     if (!good)
         complain(tree, tree->path);
+    int made = good ? openat(directory, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC) : -1;
+    if (made >= 0) {
+        write_xattrs(made, &beside.directory_xattrs);
+        close(made);
+    }
     if (directory >= 0)
         close(directory);
     return good;
