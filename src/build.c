@@ -289,19 +289,19 @@ static int leaf_write(struct ekv_builder *builder)
 static int separator_make(struct ekv_builder *builder, const struct ekv_record *record)
 {
     uint8_t before[EKV_SEPARATOR_SIZE_MAX], *bytes = builder->separator;
-    struct ekv_record last;
-    uint32_t sequence, same = 0, have = 0;
+    struct ekv_found last;
+    uint32_t same = 0, have = 0;
     const struct ekv_log *log = builder->index->log;
     uint32_t size = ekv_min(record->layout.key_size, sizeof before - 1);
     bytes[0] = ekv_record_space(record);
     int error = ekv_record_bytes(log, record, record->layout.head_size, bytes + 1, size);
     if (error)
         return error;
-    error = ekv_entry_read(log, builder->last, builder->run.sequence, &last, &sequence);
+    error = ekv_entry_read(log, builder->last, builder->run.sequence, &last);
     if (!error) {
-        have = ekv_min(last.layout.key_size, sizeof before - 1);
-        before[0] = ekv_record_space(&last);
-        error = ekv_record_bytes(log, &last, last.layout.head_size, before + 1, have);
+        have = ekv_min(last.record.layout.key_size, sizeof before - 1);
+        before[0] = ekv_record_space(&last.record);
+        error = ekv_record_bytes(log, &last.record, last.record.layout.head_size, before + 1, have);
         have++;
     }
     if (error < 0)
@@ -425,12 +425,12 @@ static int filter_entry(struct ekv_builder *builder, uint32_t address, uint32_t 
                         uint32_t count, uint8_t *blocks)
 {
     const struct ekv_log *log = builder->index->log;
-    struct ekv_record record;
-    uint32_t sequence, hash;
-    int error = ekv_entry_read(log, address, builder->run.sequence, &record, &sequence);
+    struct ekv_found found;
+    uint32_t hash;
+    int error = ekv_entry_read(log, address, builder->run.sequence, &found);
     if (error)
         return error == EKV_NOT_FOUND ? EKV_OK : error; /* stale by now: nobody asks for it */
-    error = ekv_record_hash(log, &record, &hash);
+    error = ekv_record_hash(log, &found.record, &hash);
     if (error)
         return error;
     uint32_t block = ekv_filter_block(hash, builder->run.filter_blocks);

@@ -218,20 +218,19 @@ static int check_run_entry(struct walk *walk, uint32_t address)
 {
     struct check *check = walk->check;
     struct ekv *db = check->db;
-    struct ekv_record record;
-    uint32_t sequence;
+    struct ekv_found found;
     walk->seen++;
-    int error = ekv_entry_read(&db->log, address, walk->run->sequence, &record, &sequence);
+    int error = ekv_entry_read(&db->log, address, walk->run->sequence, &found);
     if (!error)
-        error = ekv_record_verify(&db->log, &record, sequence);
+        error = ekv_record_verify(&db->log, &found.record, found.sequence);
     if (error == EKV_CORRUPT)
         lost_record(check, address);
     if (error)
         return error == EKV_IO ? error : EKV_OK;
     if (walk->last)
-        error = check_order(check, walk->last, &record);
+        error = check_order(check, walk->last, &found.record);
     walk->last = address;
-    return error ? error : check_found(check, walk->run, &record);
+    return error ? error : check_found(check, walk->run, &found.record);
 }
 
 static int check_filter(struct check *check, const struct ekv_run *run)
@@ -373,11 +372,10 @@ static int check_entry(struct check *check, uint32_t address)
 static int check_run_value(struct walk *walk, uint32_t address)
 {
     struct ekv_log *log = &walk->check->db->log;
-    struct ekv_record record;
-    uint32_t sequence;
-    int error = ekv_entry_read(log, address, walk->run->sequence, &record, &sequence);
+    struct ekv_found found;
+    int error = ekv_entry_read(log, address, walk->run->sequence, &found);
     if (!error)
-        error = ekv_record_verify(log, &record, sequence);
+        error = ekv_record_verify(log, &found.record, found.sequence);
     if (error)
         return error == EKV_IO ? error : EKV_OK;
     return check_entry(walk->check, address);

@@ -54,11 +54,12 @@ static const struct ekv_run *run_of(const struct walk *walk, uint32_t number)
     return &walk->db->catalog.runs[number - 2];
 }
 
-/* Takes what the source stands on: the record's address, the begin of its key. */
-static int settle(const struct walk *walk, uint32_t number, int error)
+/* Takes what the source stands on: the record's address, the begin of its key. That of a run was
+ * found with `error` and is in `found`; that of a table is read. */
+static int settle(const struct walk *walk, uint32_t number, int error, struct ekv_found *found)
 {
     struct source *source = &walk->sources[number];
-    struct ekv_record record;
+    const struct ekv_log *log = &walk->db->log;
     if (number < 2) {
         const struct ekv_memtable *table = table_of(walk, number);
         source->run.address =
@@ -68,19 +69,20 @@ static int settle(const struct walk *walk, uint32_t number, int error)
         source->run.address = 0;
     if (error < 0 || source->run.address == 0)
         return error < 0 ? error : EKV_OK;
-    uint32_t sequence;
-    error = ekv_record_read(&walk->db->log, source->run.address, &record);
+    if (number < 2) {
+        error = ekv_record_read(log, source->run.address, &found->record);
+        if (!error)
+            error = ekv_log_sequence(log, source->run.address, &found->sequence);
+    }
     if (!error)
-        error = ekv_log_sequence(&walk->db->log, source->run.address, &sequence);
-    if (!error)
-        error = ekv_record_verify(&walk->db->log, &record, sequence);
+        error = ekv_record_verify(log, &found->record, found->sequence);
     if (error)
         return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
-    uint32_t size = ekv_min(record.layout.key_size, PREFIX - 1);
-    source->prefix[0] = ekv_record_space(&record);
+    uint32_t size = ekv_min(found->record.layout.key_size, PREFIX - 1);
+    source->prefix[0] = ekv_record_space(&found->record);
     source->prefix_size = (uint8_t)(size + 1);
-    source->whole = size == record.layout.key_size;
-    return ekv_record_bytes(&walk->db->log, &record, record.layout.head_size, source->prefix + 1,
+    source->whole = size == found->record.layout.key_size;
+    return ekv_record_bytes(log, &found->record, found->record.layout.head_size, source->prefix + 1,
                             size);
 }
 
@@ -88,6 +90,7 @@ static int settle(const struct walk *walk, uint32_t number, int error)
 static int place(const struct walk *walk, uint32_t number, struct ekv_key key, int direction)
 {
     struct source *source = &walk->sources[number];
+    struct ekv_found found;
     int error;
     if (number < 2) {
         error = ekv_memtable_bound(table_of(walk, number), &walk->db->log, key, direction < 0,
@@ -95,32 +98,34 @@ static int place(const struct walk *walk, uint32_t number, struct ekv_key key, i
         if (!error && direction < 0)
             source->index--; /* wraps to the end when there is none */
     } else if (direction > 0) {
-        error = ekv_run_seek(&walk->db->index, run_of(walk, number), key, &source->run);
+        error = ekv_run_seek(&walk->db->index, run_of(walk, number), key, &source->run, &found);
     } else {
-        error = ekv_run_seek_back(&walk->db->index, run_of(walk, number), key, &source->run);
+        error =
+            ekv_run_seek_back(&walk->db->index, run_of(walk, number), key, &source->run, &found);
     }
-    return settle(walk, number, error);
+    return settle(walk, number, error, &found);
 }
 
 static int advance(const struct walk *walk, uint32_t number, int direction)
 {
     struct source *source = &walk->sources[number];
+    struct ekv_found found;
     int error = EKV_OK;
     if (number < 2)
         source->index += direction > 0 ? 1u : UINT32_MAX;
     else if (direction > 0)
-        error = ekv_run_next(&walk->db->index, run_of(walk, number), &source->run);
+        error = ekv_run_next(&walk->db->index, run_of(walk, number), &source->run, &found);
     else
-        error = ekv_run_previous(&walk->db->index, run_of(walk, number), &source->run);
-    return settle(walk, number, error);
+        error = ekv_run_previous(&walk->db->index, run_of(walk, number), &source->run, &found);
+    return settle(walk, number, error, &found);
 }
 
 /* Orders the keys of two sources. */
-static int compare(const struct walk *walk, uint32_t a, uint32_t b, int *order)
+static int compare(const struct walk *walk, const struct source *one, const struct source *two,
+                   int *order)
 {
-    const struct source *one = &walk->sources[a], *two = &walk->sources[b];
     *order = memcmp(one->prefix, two->prefix, ekv_min(one->prefix_size, two->prefix_size));
-    if (*order != 0)
+    if (*order != 0 || one->run.address == two->run.address)
         return EKV_OK;
     if (one->whole && two->whole) {
         *order = (int)one->prefix_size - (int)two->prefix_size;
@@ -145,7 +150,8 @@ static int nearest(const struct walk *walk, int direction, uint32_t *number)
         int order = -direction;
         if (walk->sources[i].run.address == 0)
             continue;
-        int error = found ? compare(walk, i, *number, &order) : EKV_OK;
+        const struct source *sources = walk->sources;
+        int error = found ? compare(walk, &sources[i], &sources[*number], &order) : EKV_OK;
         if (error)
             return error;
         if (order * direction < 0)
@@ -161,26 +167,22 @@ static int nearest(const struct walk *walk, int direction, uint32_t *number)
 static int take(const struct walk *walk, uint32_t first, int direction, struct ekv_found *best)
 {
     struct ekv *db = walk->db;
-    uint8_t prefix[EKV_KEY_PREFIX];
-    struct ekv_record record;
-    struct ekv_key key;
+    struct source key = walk->sources[first];
     uint64_t newest = 0;
     bool found = false, own = false;
-    int error = ekv_record_read(&db->log, walk->sources[first].run.address, &record);
-    if (!error)
-        error = ekv_record_key(&db->log, &record, prefix, &key);
+    int error = EKV_OK;
     for (uint32_t i = 0; !error && i < walk->count; i++) {
         while (!error && walk->sources[i].run.address != 0) {
             struct ekv_found at;
             uint64_t version;
             int order;
             uint32_t address = walk->sources[i].run.address;
-            error = ekv_record_read(&db->log, address, &at.record);
-            if (!error)
-                error = ekv_record_compare(&db->log, &at.record, key, &order);
+            error = compare(walk, &walk->sources[i], &key, &order);
             if (error || order != 0)
                 break;
-            error = ekv_log_sequence(&db->log, address, &at.sequence);
+            error = ekv_record_read(&db->log, address, &at.record);
+            if (!error)
+                error = ekv_log_sequence(&db->log, address, &at.sequence);
             if (!error)
                 error = ekv_record_version(&db->log, &at.record, at.sequence, &version);
             if (error)

@@ -174,14 +174,11 @@ static int move_by_prefix(struct ekv *db, const struct ekv_run *run, struct ekv_
                           const struct ekv_found *piece)
 {
     struct ekv_run_cursor cursor;
-    int error = ekv_run_seek(&db->index, run, prefix, &cursor);
+    struct ekv_found head;
+    int error = ekv_run_seek(&db->index, run, prefix, &cursor, &head);
     while (!error) {
-        struct ekv_found head, current;
+        struct ekv_found current;
         int order;
-        error =
-            ekv_entry_read(&db->log, cursor.address, run->sequence, &head.record, &head.sequence);
-        if (error)
-            return error;
         struct ekv_record begin = head.record;
         begin.layout.key_size = ekv_min(begin.layout.key_size, prefix.size);
         error = ekv_record_compare(&db->log, &begin, prefix, &order);
@@ -195,7 +192,7 @@ static int move_by_prefix(struct ekv *db, const struct ekv_run *run, struct ekv_
         }
         if (error < 0)
             return error;
-        error = ekv_run_next(&db->index, run, &cursor);
+        error = ekv_run_next(&db->index, run, &cursor, &head);
     }
     return error;
 }

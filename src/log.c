@@ -350,25 +350,23 @@ int ekv_record_bytes(const struct ekv_log *log, const struct ekv_record *record,
 
 int ekv_record_verify(const struct ekv_log *log, const struct ekv_record *record, uint32_t sequence)
 {
-    uint8_t piece[PIECE];
+    uint8_t piece[PIECE + EKV_CRC_SIZE];
     const struct ekv_format *format = &log->sectors->format;
     uint32_t crc =
         ekv_format_seed(format, EKV_KIND_LOG, sequence, ekv_offset_of(format, record->address));
     uint32_t size = record->layout.size - EKV_CRC_SIZE;
-    uint32_t offset = ekv_min(size, record->peek_size);
+    uint32_t offset = ekv_min(size, record->peek_size), length = 0;
     crc = ekv_crc32c(crc, record->peek, offset);
-    while (offset < size) {
-        uint32_t length = ekv_min(size - offset, PIECE);
-        int error = ekv_log_read(log, record->address + offset, piece, length);
+    do { /* the last piece comes with the record's checksum */
+        length = ekv_min(size - offset, PIECE);
+        uint32_t end = offset + length == size ? EKV_CRC_SIZE : 0;
+        int error = ekv_record_bytes(log, record, offset, piece, length + end);
         if (error)
             return error;
         crc = ekv_crc32c(crc, piece, length);
         offset += length;
-    }
-    int error = ekv_record_bytes(log, record, size, piece, EKV_CRC_SIZE);
-    if (error)
-        return error;
-    return ekv_load32(piece) == crc ? EKV_OK : EKV_CORRUPT;
+    } while (offset < size);
+    return ekv_load32(piece + length) == crc ? EKV_OK : EKV_CORRUPT;
 }
 
 int ekv_record_flipped(const struct ekv_log *log, uint32_t address, uint32_t size,

@@ -130,26 +130,14 @@ static struct ekv_run *input_run(struct ekv *db, uint32_t input)
     return &catalog->runs[first + input];
 }
 
-/* Reads what an input stands on, moving past entries that became stale. */
-static int input_load(struct ekv *db, uint32_t number, struct ekv_found *found)
+/* Remembers what an input stands on. It is verified, so that no damaged key gets a fingerprint or a
+ * place in the order that fits it. */
+static int input_take(struct ekv *db, struct ekv_merge_input *input, const struct ekv_found *found)
 {
-    struct ekv_merge_input *input = &db->merge.inputs[number];
-    struct ekv_run *run = input_run(db, number);
-    int error = EKV_OK;
-    if (input->cursor.address == UINT32_MAX)
-        error = ekv_run_first(&db->index, run, &input->cursor);
-    while (!error && input->cursor.address != 0) {
-        error = ekv_entry_read(&db->log, input->cursor.address, run->sequence, &found->record,
-                               &found->sequence);
-        if (!error) /* so that no damaged key gets a fingerprint that fits it */
-            error = ekv_record_verify(&db->log, &found->record, found->sequence);
-        if (error != EKV_NOT_FOUND)
-            break;
-        error = ekv_run_next(&db->index, run, &input->cursor);
-    }
-    if (error || input->cursor.address == 0)
-        return error ? error : EKV_NOT_FOUND;
     uint32_t size = ekv_min(found->record.layout.key_size, EKV_MERGE_PREFIX - 1);
+    int error = ekv_record_verify(&db->log, &found->record, found->sequence);
+    if (error)
+        return error;
     input->prefix[0] = ekv_record_space(&found->record);
     input->prefix_size = (uint8_t)(size + 1);
     input->whole = size == found->record.layout.key_size;
@@ -161,19 +149,37 @@ static int input_next(struct ekv *db, uint32_t number)
 {
     struct ekv_found found;
     struct ekv_merge_input *input = &db->merge.inputs[number];
-    int error = ekv_run_next(&db->index, input_run(db, number), &input->cursor);
-    if (!error)
-        error = input_load(db, number, &found);
-    return error == EKV_NOT_FOUND ? EKV_OK : error;
+    int error = ekv_run_next(&db->index, input_run(db, number), &input->cursor, &found);
+    if (error)
+        return error == EKV_NOT_FOUND ? EKV_OK : error;
+    return input_take(db, input, &found);
+}
+
+/* Reads what an input stands on anew, moving past entries that became stale. */
+static int input_load(struct ekv *db, uint32_t number)
+{
+    struct ekv_found found;
+    struct ekv_merge_input *input = &db->merge.inputs[number];
+    const struct ekv_run *run = input_run(db, number);
+    if (input->cursor.address == 0)
+        return EKV_OK;
+    bool begun = input->cursor.address != UINT32_MAX;
+    int error = begun ? ekv_entry_read(&db->log, input->cursor.address, run->sequence, &found)
+                      : ekv_run_first(&db->index, run, &input->cursor, &found);
+    if (begun && error == EKV_NOT_FOUND)
+        return input_next(db, number);
+    if (error)
+        return error == EKV_NOT_FOUND ? EKV_OK : error;
+    return input_take(db, input, &found);
 }
 
 /* Orders the keys of two inputs. */
-static int input_compare(struct ekv *db, uint32_t a, uint32_t b, int *order)
+static int input_compare(struct ekv *db, const struct ekv_merge_input *one,
+                         const struct ekv_merge_input *two, int *order)
 {
-    const struct ekv_merge_input *one = &db->merge.inputs[a], *two = &db->merge.inputs[b];
     uint32_t size = ekv_min(one->prefix_size, two->prefix_size);
     *order = memcmp(one->prefix, two->prefix, size);
-    if (*order != 0)
+    if (*order != 0 || one->cursor.address == two->cursor.address)
         return EKV_OK;
     if (one->whole && two->whole) {
         *order = (int)one->prefix_size - (int)two->prefix_size;
@@ -198,7 +204,8 @@ static int smallest(struct ekv *db, uint32_t *number)
         int order = -1;
         if (db->merge.inputs[i].cursor.address == 0)
             continue;
-        int error = found ? input_compare(db, i, *number, &order) : EKV_OK;
+        const struct ekv_merge_input *inputs = db->merge.inputs;
+        int error = found ? input_compare(db, &inputs[i], &inputs[*number], &order) : EKV_OK;
         if (error)
             return error;
         if (order < 0)
@@ -210,47 +217,56 @@ static int smallest(struct ekv *db, uint32_t *number)
 
 /* --- Merging --------------------------------------------------------------------------------- */
 
-/* Passes over all entries with the key that input `first` stands on, and keeps those that are seen.
- * The builder has room for them. */
+/* The entries of one key, as they are passed over. */
+struct passed {
+    struct ekv_record newest;
+    uint64_t newer; /* version of the entry before */
+    bool begun;
+    bool gone; /* with a delete that nobody needs the older versions go, too */
+};
+
+/* Keeps the entry if it is the newest, seen by a snapshot, or retained. */
+static int merge_entry(struct ekv *db, struct passed *passed, uint32_t address)
+{
+    struct ekv_record record;
+    uint64_t version = 0;
+    bool retained = false;
+    int error = ekv_record_read(&db->log, address, &record);
+    if (!error && db->snapshots)
+        error = ekv_log_version(&db->log, address, &version);
+    if (!error && !passed->begun) {
+        passed->newest = record;
+        passed->gone =
+            db->merge.oldest && !db->snapshots && ekv_record_kind(&record) == EKV_RECORD_DELETE;
+    } else if (!error && !passed->gone) {
+        error = ekv_is_retained(db, &passed->newest, &record, &retained);
+    }
+    bool seen = passed->begun ? retained || ekv_snapshot_between(db, version, passed->newer)
+                              : !passed->gone;
+    if (!error && seen)
+        error = ekv_build_add(&db->merge.builder, address, &record);
+    passed->newer = version;
+    passed->begun = true;
+    return error;
+}
+
+/* Passes over all entries with the key that input `first` stands on. The builder has room for
+ * them. */
 static int merge_key(struct ekv *db, uint32_t first)
 {
     struct ekv_merge *merge = &db->merge;
-    uint8_t prefix[EKV_KEY_PREFIX];
-    struct ekv_record newest;
-    struct ekv_key key;
-    uint64_t newer = EKV_VERSION_MAX;
-    bool begun = false;
-    int error = ekv_record_read(&db->log, merge->inputs[first].cursor.address, &newest);
-    if (!error)
-        error = ekv_record_key(&db->log, &newest, prefix, &key);
-    /* With a delete that nobody needs the older versions go too. */
-    bool gone =
-        !error && merge->oldest && !db->snapshots && ekv_record_kind(&newest) == EKV_RECORD_DELETE;
+    struct ekv_merge_input key = merge->inputs[first];
+    struct passed passed = {.newer = EKV_VERSION_MAX};
+    int error = EKV_OK;
     for (uint32_t i = first; !error && i < merge->count; i++) {
-        while (merge->inputs[i].cursor.address != 0) {
-            struct ekv_found found;
-            uint64_t version = 0;
-            bool retained = false;
+        while (!error && merge->inputs[i].cursor.address != 0) {
             int order;
-            uint32_t address = merge->inputs[i].cursor.address;
-            error = ekv_record_read(&db->log, address, &found.record);
-            if (!error)
-                error = ekv_record_compare(&db->log, &found.record, key, &order);
+            error = input_compare(db, &merge->inputs[i], &key, &order);
             if (error || order != 0)
                 break;
-            if (db->snapshots)
-                error = ekv_log_version(&db->log, address, &version);
-            if (!error && begun && !gone)
-                error = ekv_is_retained(db, &newest, &found.record, &retained);
-            bool seen = begun ? retained || ekv_snapshot_between(db, version, newer) : !gone;
-            if (!error && seen)
-                error = ekv_build_add(&merge->builder, address, &found.record);
-            newer = version;
-            begun = true;
+            error = merge_entry(db, &passed, merge->inputs[i].cursor.address);
             if (!error)
                 error = input_next(db, i);
-            if (error)
-                break;
         }
     }
     return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
@@ -261,9 +277,8 @@ static int entries_step(struct ekv *db)
     struct ekv_merge *merge = &db->merge;
     uint64_t programs = db->sectors.programs;
     for (uint32_t i = 0; i < merge->count; i++) {
-        struct ekv_found found;
-        int error = input_load(db, i, &found);
-        if (error < 0)
+        int error = input_load(db, i);
+        if (error)
             return error;
     }
     for (uint32_t i = 0; i < ENTRIES_MAX && db->sectors.programs == programs; i++) {

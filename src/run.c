@@ -52,19 +52,19 @@ int ekv_page_read(const struct ekv_index *index, const struct ekv_run *run, uint
 }
 
 int ekv_entry_read(const struct ekv_log *log, uint32_t address, uint32_t sequence,
-                   struct ekv_record *record, uint32_t *record_sequence)
+                   struct ekv_found *found)
 {
     if (address >= ekv_flash_size(&log->sectors->flash))
         return EKV_CORRUPT;
-    int error = ekv_log_sequence(log, address, record_sequence);
+    int error = ekv_log_sequence(log, address, &found->sequence);
     if (error)
         return error;
-    if (*record_sequence > sequence)
+    if (found->sequence > sequence)
         return EKV_NOT_FOUND;
-    error = ekv_record_read(log, address, record);
+    error = ekv_record_read(log, address, &found->record);
     if (error)
         return error == EKV_NOT_FOUND ? EKV_CORRUPT : error;
-    return ekv_record_kind(record) <= EKV_RECORD_HEAD ? EKV_OK : EKV_CORRUPT;
+    return ekv_record_kind(&found->record) <= EKV_RECORD_HEAD ? EKV_OK : EKV_CORRUPT;
 }
 
 /* --- Inner pages ----------------------------------------------------------------------------- */
@@ -247,23 +247,22 @@ int ekv_leaf_entry(const struct ekv_index *index, uint32_t leaf, uint32_t place,
 /* The record that the entry at a place of the cursor's leaf leads to. */
 static int entry_at(const struct ekv_index *index, const struct ekv_run *run,
                     const struct ekv_run_cursor *cursor, uint32_t place, uint32_t *address,
-                    struct ekv_record *record, uint32_t *sequence)
+                    struct ekv_found *found)
 {
     *address = 0;
     int error = ekv_leaf_entry(index, cursor->pages[0], place, address);
-    return error ? error : ekv_entry_read(index->log, *address, run->sequence, record, sequence);
+    return error ? error : ekv_entry_read(index->log, *address, run->sequence, found);
 }
 
 /* Sets `address` from the place, or moves on in `direction` to the nearest entry that is not
- * stale. `record` is then what it points to. */
+ * stale. `found` is then what it points to. */
 static int settle(const struct ekv_index *index, const struct ekv_run *run,
-                  struct ekv_run_cursor *cursor, enum end direction, struct ekv_record *record)
+                  struct ekv_run_cursor *cursor, enum end direction, struct ekv_found *found)
 {
     for (;;) {
-        uint32_t sequence, address;
+        uint32_t address;
         if (cursor->places[0] < cursor->leaf_count) {
-            int error =
-                entry_at(index, run, cursor, cursor->places[0], &address, record, &sequence);
+            int error = entry_at(index, run, cursor, cursor->places[0], &address, found);
             cursor->address = address;
             if (error != EKV_NOT_FOUND)
                 return error;
@@ -281,23 +280,21 @@ static int settle(const struct ekv_index *index, const struct ekv_run *run,
 }
 
 int ekv_run_first(const struct ekv_index *index, const struct ekv_run *run,
-                  struct ekv_run_cursor *cursor)
+                  struct ekv_run_cursor *cursor, struct ekv_found *found)
 {
-    struct ekv_record record;
     int error = to_end(index, run, cursor, FIRST);
-    return error ? error : settle(index, run, cursor, FIRST, &record);
+    return error ? error : settle(index, run, cursor, FIRST, found);
 }
 
 int ekv_run_last(const struct ekv_index *index, const struct ekv_run *run,
-                 struct ekv_run_cursor *cursor)
+                 struct ekv_run_cursor *cursor, struct ekv_found *found)
 {
-    struct ekv_record record;
     int error = to_end(index, run, cursor, LAST);
-    return error ? error : settle(index, run, cursor, LAST, &record);
+    return error ? error : settle(index, run, cursor, LAST, found);
 }
 
 static int step(const struct ekv_index *index, const struct ekv_run *run,
-                struct ekv_run_cursor *cursor, enum end direction, struct ekv_record *record)
+                struct ekv_run_cursor *cursor, enum end direction, struct ekv_found *found)
 {
     bool inside =
         direction == FIRST ? cursor->places[0] + 1 < cursor->leaf_count : cursor->places[0] > 0;
@@ -310,21 +307,19 @@ static int step(const struct ekv_index *index, const struct ekv_run *run,
         if (error)
             return error;
     }
-    return settle(index, run, cursor, direction, record);
+    return settle(index, run, cursor, direction, found);
 }
 
 int ekv_run_next(const struct ekv_index *index, const struct ekv_run *run,
-                 struct ekv_run_cursor *cursor)
+                 struct ekv_run_cursor *cursor, struct ekv_found *found)
 {
-    struct ekv_record record;
-    return step(index, run, cursor, FIRST, &record);
+    return step(index, run, cursor, FIRST, found);
 }
 
 int ekv_run_previous(const struct ekv_index *index, const struct ekv_run *run,
-                     struct ekv_run_cursor *cursor)
+                     struct ekv_run_cursor *cursor, struct ekv_found *found)
 {
-    struct ekv_record record;
-    return step(index, run, cursor, LAST, &record);
+    return step(index, run, cursor, LAST, found);
 }
 
 int ekv_run_leaf_first(const struct ekv_index *index, const struct ekv_run *run,
@@ -346,11 +341,11 @@ static int compare_at(const struct ekv_index *index, const struct ekv_run *run,
                       uint32_t end, int *order)
 {
     for (; *place < end; (*place)++) {
-        struct ekv_record record;
-        uint32_t address, sequence;
-        int error = entry_at(index, run, cursor, *place, &address, &record, &sequence);
+        struct ekv_found found;
+        uint32_t address;
+        int error = entry_at(index, run, cursor, *place, &address, &found);
         if (!error)
-            return ekv_record_compare(index->log, &record, key, order);
+            return ekv_record_compare(index->log, &found.record, key, order);
         if (error != EKV_NOT_FOUND)
             return error;
     }
@@ -377,11 +372,11 @@ static int search_leaf(const struct ekv_index *index, const struct ekv_run *run,
     /* A damaged key that misled the search stands at one side of where it ended; behind, it may be
      * stale entries that lie between. */
     for (uint32_t i = low - (low > 0), behind = 0; behind == 0 && i < cursor->leaf_count; i++) {
-        struct ekv_record record;
-        uint32_t address, sequence;
-        int error = entry_at(index, run, cursor, i, &address, &record, &sequence);
+        struct ekv_found found;
+        uint32_t address;
+        int error = entry_at(index, run, cursor, i, &address, &found);
         if (!error)
-            error = ekv_record_verify(index->log, &record, sequence);
+            error = ekv_record_verify(index->log, &found.record, found.sequence);
         if (error < 0)
             return error;
         behind = error == EKV_OK && i >= low;
@@ -391,11 +386,10 @@ static int search_leaf(const struct ekv_index *index, const struct ekv_run *run,
 
 /* The first entry >= key (> key with `after`). */
 static int bound(const struct ekv_index *index, const struct ekv_run *run, struct ekv_key key,
-                 bool after, struct ekv_run_cursor *cursor)
+                 bool after, struct ekv_run_cursor *cursor, struct ekv_found *found)
 {
     const struct ekv_format *format = &index->log->sectors->format;
     struct ekv_page page;
-    struct ekv_record record;
     bool uncertain = false;
     uint32_t level = run->height - 1u;
     cursor->pages[level] = run->root;
@@ -416,30 +410,30 @@ static int bound(const struct ekv_index *index, const struct ekv_run *run, struc
     error = search_leaf(index, run, cursor, key, after);
     if (error)
         return error;
-    error = settle(index, run, cursor, FIRST, &record);
+    error = settle(index, run, cursor, FIRST, found);
     while (!error && uncertain) {
         int order;
-        error = ekv_record_compare(index->log, &record, key, &order);
+        error = ekv_record_compare(index->log, &found->record, key, &order);
         if (error || order < 0 || (order == 0 && !after))
             return error;
-        error = step(index, run, cursor, FIRST, &record);
+        error = step(index, run, cursor, FIRST, found);
     }
     return error;
 }
 
 int ekv_run_seek(const struct ekv_index *index, const struct ekv_run *run, struct ekv_key key,
-                 struct ekv_run_cursor *cursor)
+                 struct ekv_run_cursor *cursor, struct ekv_found *found)
 {
-    return bound(index, run, key, false, cursor);
+    return bound(index, run, key, false, cursor, found);
 }
 
 int ekv_run_seek_back(const struct ekv_index *index, const struct ekv_run *run, struct ekv_key key,
-                      struct ekv_run_cursor *cursor)
+                      struct ekv_run_cursor *cursor, struct ekv_found *found)
 {
-    int error = bound(index, run, key, true, cursor);
+    int error = bound(index, run, key, true, cursor, found);
     if (error == EKV_NOT_FOUND)
-        return ekv_run_last(index, run, cursor);
-    return error ? error : ekv_run_previous(index, run, cursor);
+        return ekv_run_last(index, run, cursor, found);
+    return error ? error : ekv_run_previous(index, run, cursor, found);
 }
 
 /* --- Exact lookup ---------------------------------------------------------------------------- */
@@ -448,20 +442,19 @@ int ekv_run_seek_back(const struct ekv_index *index, const struct ekv_run *run, 
 static int match(const struct ekv_index *index, const struct ekv_run *run, uint32_t address,
                  struct ekv_key key, uint64_t limit)
 {
-    struct ekv_record record;
-    uint32_t sequence;
+    struct ekv_found found;
     uint64_t version = 0;
     int order;
-    int error = ekv_entry_read(index->log, address, run->sequence, &record, &sequence);
+    int error = ekv_entry_read(index->log, address, run->sequence, &found);
     if (error)
         return error;
-    error = ekv_record_compare(index->log, &record, key, &order);
+    error = ekv_record_compare(index->log, &found.record, key, &order);
     if (!error && order != 0) /* another key with this fingerprint; or this one, damaged */
-        error = ekv_record_verify(index->log, &record, sequence);
+        error = ekv_record_verify(index->log, &found.record, found.sequence);
     if (error || order != 0)
         return error ? error : EKV_NOT_FOUND;
     if (limit != EKV_VERSION_MAX)
-        error = ekv_record_version(index->log, &record, sequence, &version);
+        error = ekv_record_version(index->log, &found.record, found.sequence, &version);
     return error ? error : version <= limit ? EKV_OK : EKV_NOT_FOUND;
 }
 
@@ -470,20 +463,18 @@ static int find_in_order(const struct ekv_index *index, const struct ekv_run *ru
                          struct ekv_key key, uint64_t limit, uint32_t *address)
 {
     struct ekv_run_cursor cursor;
-    struct ekv_record record;
-    int error = bound(index, run, key, false, &cursor);
+    struct ekv_found found;
+    int error = bound(index, run, key, false, &cursor, &found);
     while (!error) {
         int order;
-        error = ekv_record_read(index->log, cursor.address, &record);
-        if (!error)
-            error = ekv_record_compare(index->log, &record, key, &order);
+        error = ekv_record_compare(index->log, &found.record, key, &order);
         if (error || order != 0)
             return error ? error : EKV_NOT_FOUND;
         *address = cursor.address;
         error = match(index, run, cursor.address, key, limit);
         if (error != EKV_NOT_FOUND)
             return error;
-        error = ekv_run_next(index, run, &cursor);
+        error = ekv_run_next(index, run, &cursor, &found);
     }
     return error;
 }

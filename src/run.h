@@ -72,9 +72,9 @@ static inline uint8_t ekv_key_at(struct ekv_key key, uint32_t place)
 /* --- Entries --------------------------------------------------------------------------------- */
 
 /* EKV_OK and the record if `address`, an entry of a run made at `sequence`, is not stale;
- * EKV_NOT_FOUND if it is. `record_sequence` is of the sector it lies in. */
+ * EKV_NOT_FOUND if it is. */
 EKV_MUST_CHECK int ekv_entry_read(const struct ekv_log *log, uint32_t address, uint32_t sequence,
-                                  struct ekv_record *record, uint32_t *record_sequence);
+                                  struct ekv_found *found);
 
 /* --- Cursor over one run --------------------------------------------------------------------- */
 
@@ -88,22 +88,24 @@ struct ekv_run_cursor {
 };
 
 /* Moves to the first entry (newest version) with a key >= `key`, or to the last entry (oldest
- * version) with a key <= `key`; or to an end of the run. Past the end `address` becomes 0 and the
- * answer is EKV_NOT_FOUND. */
+ * version) with a key <= `key`; or to an end of the run. `found` is what it then stands on. Past
+ * the end `address` becomes 0 and the answer is EKV_NOT_FOUND. */
 EKV_MUST_CHECK int ekv_run_seek(const struct ekv_index *index, const struct ekv_run *run,
-                                struct ekv_key key, struct ekv_run_cursor *cursor);
+                                struct ekv_key key, struct ekv_run_cursor *cursor,
+                                struct ekv_found *found);
 EKV_MUST_CHECK int ekv_run_seek_back(const struct ekv_index *index, const struct ekv_run *run,
-                                     struct ekv_key key, struct ekv_run_cursor *cursor);
+                                     struct ekv_key key, struct ekv_run_cursor *cursor,
+                                     struct ekv_found *found);
 EKV_MUST_CHECK int ekv_run_first(const struct ekv_index *index, const struct ekv_run *run,
-                                 struct ekv_run_cursor *cursor);
+                                 struct ekv_run_cursor *cursor, struct ekv_found *found);
 EKV_MUST_CHECK int ekv_run_last(const struct ekv_index *index, const struct ekv_run *run,
-                                struct ekv_run_cursor *cursor);
+                                struct ekv_run_cursor *cursor, struct ekv_found *found);
 
 /* One entry on or back, stale ones skipped. */
 EKV_MUST_CHECK int ekv_run_next(const struct ekv_index *index, const struct ekv_run *run,
-                                struct ekv_run_cursor *cursor);
+                                struct ekv_run_cursor *cursor, struct ekv_found *found);
 EKV_MUST_CHECK int ekv_run_previous(const struct ekv_index *index, const struct ekv_run *run,
-                                    struct ekv_run_cursor *cursor);
+                                    struct ekv_run_cursor *cursor, struct ekv_found *found);
 
 /* Walks the leaves alone: the cursor's pages[0] is the leaf. */
 EKV_MUST_CHECK int ekv_run_leaf_first(const struct ekv_index *index, const struct ekv_run *run,

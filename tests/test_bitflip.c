@@ -165,11 +165,11 @@ static int cover_page(void *context, uint32_t address, const struct ekv_page *pa
     uint32_t count = page->level == 0 ? page->count : 0;
     cover(map, address, page->size, 1);
     for (uint32_t i = 0; i < count; i++) {
-        uint32_t entry, sequence;
-        struct ekv_record record;
+        uint32_t entry;
+        struct ekv_found found;
         assert_int_equal(ekv_leaf_entry(&db->index, address, i, &entry), EKV_OK);
-        if (ekv_entry_read(&db->log, entry, UINT32_MAX, &record, &sequence) == EKV_OK &&
-            ekv_record_verify(&db->log, &record, sequence) == EKV_OK)
+        if (ekv_entry_read(&db->log, entry, UINT32_MAX, &found) == EKV_OK &&
+            ekv_record_verify(&db->log, &found.record, found.sequence) == EKV_OK)
             cover_entry(map, entry);
     }
     return EKV_OK;

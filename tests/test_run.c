@@ -126,8 +126,8 @@ static uint32_t bound(struct ekv_key key, bool after)
     return low;
 }
 
-static void expect_at(const struct ekv_run_cursor *cursor, int error, bool there, uint32_t index,
-                      const char *what)
+static void expect_at(const struct ekv_run_cursor *cursor, const struct ekv_found *found, int error,
+                      bool there, uint32_t index, const char *what)
 {
     if (!there && error == EKV_NOT_FOUND)
         return;
@@ -137,21 +137,24 @@ static void expect_at(const struct ekv_run_cursor *cursor, int error, bool there
     if (cursor->address != entries[index].address)
         fail_msg("%s: stands on %#x instead of entry %u at %#x", what, (unsigned)cursor->address,
                  (unsigned)index, (unsigned)entries[index].address);
+    assert_int_equal(found->record.address, cursor->address);
+    assert_ok(ekv_record_verify(&on.log, &found->record, found->sequence));
 }
 
 static void expect_walks(const struct ekv_run *run)
 {
     struct ekv_run_cursor cursor;
-    int error = ekv_run_first(&in, run, &cursor);
+    struct ekv_found found;
+    int error = ekv_run_first(&in, run, &cursor, &found);
     for (uint32_t i = 0; i < count; i++) {
-        expect_at(&cursor, error, true, i, "walking on");
-        error = ekv_run_next(&in, run, &cursor);
+        expect_at(&cursor, &found, error, true, i, "walking on");
+        error = ekv_run_next(&in, run, &cursor, &found);
     }
     assert_result(error, EKV_NOT_FOUND);
-    error = ekv_run_last(&in, run, &cursor);
+    error = ekv_run_last(&in, run, &cursor, &found);
     for (uint32_t i = count; i-- > 0;) {
-        expect_at(&cursor, error, true, i, "walking back");
-        error = ekv_run_previous(&in, run, &cursor);
+        expect_at(&cursor, &found, error, true, i, "walking back");
+        error = ekv_run_previous(&in, run, &cursor, &found);
     }
     assert_result(error, EKV_NOT_FOUND);
 }
@@ -160,11 +163,12 @@ static void expect_walks(const struct ekv_run *run)
 static void expect_key(const struct ekv_run *run, struct ekv_key key)
 {
     struct ekv_run_cursor cursor;
+    struct ekv_found found;
     uint32_t first = bound(key, false), behind = bound(key, true), address = 0;
-    int error = ekv_run_seek(&in, run, key, &cursor);
-    expect_at(&cursor, error, first < count, first, "seek");
-    error = ekv_run_seek_back(&in, run, key, &cursor);
-    expect_at(&cursor, error, behind > 0, behind - 1, "seek back");
+    int error = ekv_run_seek(&in, run, key, &cursor, &found);
+    expect_at(&cursor, &found, error, first < count, first, "seek");
+    error = ekv_run_seek_back(&in, run, key, &cursor, &found);
+    expect_at(&cursor, &found, error, behind > 0, behind - 1, "seek back");
     error = ekv_run_find(&in, run, key, ekv_key_hash(key), EKV_VERSION_MAX, &address);
     assert_result(error, first < behind ? EKV_OK : EKV_NOT_FOUND);
     if (first < behind)
@@ -481,6 +485,7 @@ static void entries_of_sectors_that_are_gone_are_skipped(void **state)
 static void a_run_whose_entries_are_all_stale_is_empty(void **state)
 {
     struct ekv_run_cursor cursor;
+    struct ekv_found found;
     uint32_t address;
     (void)state;
     start(plain);
@@ -490,12 +495,12 @@ static void a_run_whose_entries_are_all_stale_is_empty(void **state)
     }
     struct ekv_run run = build(true);
     run.sequence = 0; /* every log sector is newer */
-    assert_result(ekv_run_first(&in, &run, &cursor), EKV_NOT_FOUND);
-    assert_result(ekv_run_last(&in, &run, &cursor), EKV_NOT_FOUND);
+    assert_result(ekv_run_first(&in, &run, &cursor, &found), EKV_NOT_FOUND);
+    assert_result(ekv_run_last(&in, &run, &cursor, &found), EKV_NOT_FOUND);
     for (uint32_t j = 0; j < 200; j++) {
         struct ekv_key key = fixture_key(j);
-        assert_result(ekv_run_seek(&in, &run, key, &cursor), EKV_NOT_FOUND);
-        assert_result(ekv_run_seek_back(&in, &run, key, &cursor), EKV_NOT_FOUND);
+        assert_result(ekv_run_seek(&in, &run, key, &cursor, &found), EKV_NOT_FOUND);
+        assert_result(ekv_run_seek_back(&in, &run, key, &cursor, &found), EKV_NOT_FOUND);
         assert_result(ekv_run_find(&in, &run, key, ekv_key_hash(key), EKV_VERSION_MAX, &address),
                       EKV_NOT_FOUND);
     }
@@ -506,9 +511,10 @@ static void a_run_whose_entries_are_all_stale_is_empty(void **state)
 static int walk(const struct ekv_run *run)
 {
     struct ekv_run_cursor cursor;
-    int error = ekv_run_first(&in, run, &cursor);
+    struct ekv_found found;
+    int error = ekv_run_first(&in, run, &cursor, &found);
     for (uint32_t i = 0; !error && i < count; i++)
-        error = ekv_run_next(&in, run, &cursor);
+        error = ekv_run_next(&in, run, &cursor, &found);
     return error;
 }
 
@@ -523,6 +529,7 @@ static void a_flipped_bit_in_any_page_is_corruption(void **state)
     struct ekv_run run = build(false);
     assert_true(run.height >= 2);
     struct ekv_run_cursor cursor;
+    struct ekv_found entry;
     assert_ok(ekv_run_leaf_first(&in, &run, &cursor));
     for (uint32_t level = 0; level < run.height; level++) {
         struct ekv_page found;
@@ -540,7 +547,7 @@ static void a_flipped_bit_in_any_page_is_corruption(void **state)
         nor_flip(&on.nor, address + 20, 1);
         assert_result(ekv_run_find(&in, &run, key, ekv_key_hash(key), EKV_VERSION_MAX, &address),
                       EKV_CORRUPT);
-        assert_result(ekv_run_seek(&in, &run, key, &cursor), EKV_CORRUPT);
+        assert_result(ekv_run_seek(&in, &run, key, &cursor, &entry), EKV_CORRUPT);
         nor_flip(&on.nor, cursor.pages[level] + 20, 1);
         assert_ok(ekv_run_leaf_first(&in, &run, &cursor));
     }
