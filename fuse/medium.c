@@ -24,7 +24,7 @@ enum {
     LOCK_PAUSE_NS = 50 * 1000 * 1000,
     SECTOR_SIZE = 4096, /* of new images */
     MEMORY_DEFAULT = 64 * 1024,
-    MEMORY_PER_KEY = 8,
+    MEMORY_PER_KEY = 9,
 };
 
 static bool complain(const char *format, const char *what)

@@ -1,7 +1,7 @@
 /* Builds runs bottom-up: leaves fill one after the other, each finished page adds a link to the
- * page above it, and the filter is made from the finished leaves, a page of blocks at a time,
- * because a block's keys are those of a narrow range of hashes and the fingerprints in the leaves
- * tell which they can be. So a filter of any size needs one page of memory.
+ * page above it, and the filter is made from the finished leaves, as many blocks at a time as the
+ * pages hold, because a block's keys are those of a narrow range of hashes and the fingerprints in
+ * the leaves tell which they can be. So a filter of any size is built in the memory of a few pages.
  *
  * Nothing built is part of the store until a manifest edit names the run; a power cut before that
  * leaves pages in index sectors that nobody owns.
@@ -392,8 +392,19 @@ void ekv_build_filter_begin(struct ekv_builder *builder)
     /* The map of a large filter is one object within a page. */
     blocks = ekv_min(blocks, ekv_min(per_sector * FILTER_SECTORS_MAX, UINT16_MAX));
     builder->run.filter_blocks = (uint16_t)blocks;
-    builder->filter_next = 0;
+    builder->filter_next = builder->filter_first = builder->filter_end = 0;
     builder->filter_base = 0;
+}
+
+static bool filter_has_map(const struct ekv_builder *builder)
+{
+    return builder->run.filter_blocks > ekv_filter_sector_blocks(format_of(builder));
+}
+
+/* The map of a filter is made in the last page, the blocks in all others. */
+static uint8_t *map_of(const struct ekv_builder *builder)
+{
+    return page_of(builder, builder->page_count - 1);
 }
 
 /* Finds room for the blocks of the sector that begins with `filter_next`. */
@@ -402,7 +413,7 @@ static int filter_place(struct ekv_builder *builder)
     const struct ekv_format *format = format_of(builder);
     struct ekv_sectors *sectors = builder->index->log->sectors;
     uint32_t per_sector = ekv_filter_sector_blocks(format), sector;
-    if (builder->run.filter_blocks <= per_sector) {
+    if (!filter_has_map(builder)) {
         uint32_t size = builder->run.filter_blocks * EKV_FILTER_BLOCK_SIZE;
         uint32_t alignment = ekv_max(EKV_FILTER_BLOCK_SIZE, format->alignment);
         int error =
@@ -416,13 +427,12 @@ static int filter_place(struct ekv_builder *builder)
         return error;
     sectors->lives[sector] = 1;
     builder->filter_base = ekv_address(format, sector, ekv_filter_offset(format));
-    ekv_store(page_of(builder, 1) + builder->filter_next / per_sector * 4, builder->filter_base, 4);
+    ekv_store(map_of(builder) + builder->filter_next / per_sector * 4, builder->filter_base, 4);
     return EKV_OK;
 }
 
-/* Sets the bit of an entry's key if it falls into blocks [first, first + count). */
-static int filter_entry(struct ekv_builder *builder, uint32_t address, uint32_t first,
-                        uint32_t count, uint8_t *blocks)
+/* Sets the bit of an entry's key if it falls into the blocks at hand. */
+static int filter_entry(struct ekv_builder *builder, uint32_t address)
 {
     const struct ekv_log *log = builder->index->log;
     struct ekv_found found;
@@ -434,35 +444,55 @@ static int filter_entry(struct ekv_builder *builder, uint32_t address, uint32_t 
     if (error)
         return error;
     uint32_t block = ekv_filter_block(hash, builder->run.filter_blocks);
-    if (block >= first && block < first + count)
-        ekv_filter_set(blocks + (block - first) * EKV_FILTER_BLOCK_SIZE + 2, hash);
+    if (block >= builder->filter_first && block < builder->filter_end)
+        ekv_filter_set(builder->pages + (block - builder->filter_first) * EKV_FILTER_BLOCK_SIZE + 2,
+                       hash);
     return EKV_OK;
 }
 
-/* Fills blocks [first, first + count) from the leaves; only the keys whose fingerprint allows one
- * of these blocks are read. */
-static int filter_fill(struct ekv_builder *builder, uint32_t first, uint32_t count, uint8_t *blocks)
+/* The fingerprints that keys in the blocks at hand can have. */
+static void filter_fingerprints(const struct ekv_builder *builder, uint32_t *first, uint32_t *last)
+{
+    uint32_t blocks = builder->run.filter_blocks;
+    *first = *last = 0;
+    for (uint32_t i = 0; i <= UINT8_MAX; i++) {
+        if (ekv_filter_block(i << 24 | 0xffffff, blocks) < builder->filter_first)
+            *first = i + 1;
+        if (ekv_filter_block(i << 24, blocks) < builder->filter_end)
+            *last = i;
+    }
+}
+
+/* Fills the next blocks, as many as there are pages for, from the leaves; only the keys whose
+ * fingerprint allows one of these blocks are read. */
+static int filter_fill(struct ekv_builder *builder)
 {
     const struct ekv_index *index = builder->index;
     const struct ekv_format *format = format_of(builder);
     const struct ekv_run *run = &builder->run;
-    uint32_t size = format->pointer_size + 1;
+    uint32_t size = format->pointer_size + 1, first, last;
+    uint32_t pages = builder->page_count - filter_has_map(builder);
     struct ekv_run_cursor cursor;
+    builder->filter_first = builder->filter_next;
+    builder->filter_end =
+        ekv_min(run->filter_blocks,
+                builder->filter_first + pages * (EKV_PAGE_SIZE / EKV_FILTER_BLOCK_SIZE));
+    memset(builder->pages, 0xff, pages * EKV_PAGE_SIZE);
+    filter_fingerprints(builder, &first, &last);
     int error = ekv_run_leaf_first(index, run, &cursor);
     while (!error) {
         struct ekv_page page;
         error = ekv_page_read(index, run, cursor.pages[0], 0, &page);
         for (uint32_t i = 0; !error && i < page.count; i++) {
             const uint8_t *entry = page.bytes + EKV_PAGE_HEAD_SIZE + i * size;
-            uint32_t hash = (uint32_t)entry[size - 1] << 24;
-            if (ekv_filter_block(hash | 0xffffff, run->filter_blocks) >= first &&
-                ekv_filter_block(hash, run->filter_blocks) < first + count)
-                error =
-                    filter_entry(builder, ekv_pointer_load(format, entry), first, count, blocks);
+            if (entry[size - 1] >= first && entry[size - 1] <= last)
+                error = filter_entry(builder, ekv_pointer_load(format, entry));
         }
         if (!error)
             error = ekv_run_leaf_next(index, run, &cursor);
     }
+    if (error != EKV_NOT_FOUND)
+        builder->filter_end = builder->filter_first; /* nothing is at hand */
     return error == EKV_NOT_FOUND ? EKV_OK : error;
 }
 
@@ -472,8 +502,8 @@ static int filter_end(struct ekv_builder *builder)
     const struct ekv_format *format = format_of(builder);
     uint32_t per_sector = ekv_filter_sector_blocks(format);
     uint32_t sectors = (builder->run.filter_blocks + per_sector - 1) / per_sector;
-    uint8_t *map = page_of(builder, 1);
-    if (sectors == 1) {
+    uint8_t *map = map_of(builder);
+    if (!filter_has_map(builder)) {
         builder->run.filter = builder->filter_base;
         return EKV_OK;
     }
@@ -490,41 +520,42 @@ static int filter_end(struct ekv_builder *builder)
     return EKV_OK;
 }
 
-int ekv_build_filter_step(struct ekv_builder *builder, bool *done)
+/* Writes the blocks at hand that go into one page. */
+static int filter_write(struct ekv_builder *builder)
 {
     const struct ekv_format *format = format_of(builder);
-    struct ekv_run *run = &builder->run;
-    uint8_t *page = page_of(builder, 0);
     uint32_t per_sector = ekv_filter_sector_blocks(format);
     uint32_t first = builder->filter_next;
-    *done = false;
-    if (first < run->filter_blocks) {
-        if (first % per_sector == 0) {
-            int error = filter_place(builder);
-            if (error)
-                return error;
-        }
-        uint32_t address = builder->filter_base + first % per_sector * EKV_FILTER_BLOCK_SIZE;
-        uint32_t count =
-            ekv_min(ekv_page_room(address) / EKV_FILTER_BLOCK_SIZE,
-                    ekv_min(per_sector - first % per_sector, run->filter_blocks - first));
-        uint32_t size = ekv_align(count * EKV_FILTER_BLOCK_SIZE, format->geometry.write_unit);
-        memset(page, 0xff, size);
-        int error = filter_fill(builder, first, count, page);
-        if (error)
-            return error;
-        for (uint32_t i = 0; i < count; i++) {
-            uint8_t *block = page + i * EKV_FILTER_BLOCK_SIZE;
-            ekv_store(block, ekv_filter_crc(format, run->id, first + i, block + 2), 2);
-        }
-        error = program(builder->index, address, page, size);
-        if (error)
-            return error;
-        builder->filter_next += count;
+    uint32_t address = builder->filter_base + first % per_sector * EKV_FILTER_BLOCK_SIZE;
+    uint32_t count = ekv_min(ekv_page_room(address) / EKV_FILTER_BLOCK_SIZE,
+                             ekv_min(per_sector - first % per_sector, builder->filter_end - first));
+    uint32_t size = ekv_align(count * EKV_FILTER_BLOCK_SIZE, format->geometry.write_unit);
+    uint8_t *blocks = builder->pages + (first - builder->filter_first) * EKV_FILTER_BLOCK_SIZE;
+    for (uint32_t i = 0; i < count; i++) {
+        uint8_t *block = blocks + i * EKV_FILTER_BLOCK_SIZE;
+        ekv_store(block, ekv_filter_crc(format, builder->run.id, first + i, block + 2), 2);
     }
-    if (builder->filter_next < run->filter_blocks)
-        return EKV_OK;
-    int error = filter_end(builder);
+    int error = program(builder->index, address, blocks, size);
+    if (!error)
+        builder->filter_next += count;
+    return error;
+}
+
+int ekv_build_filter_step(struct ekv_builder *builder, bool *done)
+{
+    int error = EKV_OK;
+    *done = false;
+    if (builder->filter_next < builder->run.filter_blocks) {
+        if (builder->filter_next % ekv_filter_sector_blocks(format_of(builder)) == 0)
+            error = filter_place(builder);
+        if (!error && builder->filter_next == builder->filter_end)
+            error = filter_fill(builder);
+        if (!error)
+            error = filter_write(builder);
+        if (error || builder->filter_next < builder->run.filter_blocks)
+            return error;
+    }
+    error = filter_end(builder);
     *done = !error;
     return error;
 }

@@ -7,8 +7,9 @@
 struct ekv_builder {
     struct ekv_index *index;
     struct ekv_run run;  /* what is known of it so far */
-    uint8_t *pages;      /* a buffer of EKV_PAGE_SIZE for each level */
-    uint32_t height_max; /* how many */
+    uint8_t *pages;      /* buffers of EKV_PAGE_SIZE, the first of them one for each level */
+    uint32_t height_max; /* how many levels */
+    uint32_t page_count; /* how many buffers; the more, the fewer walks a filter takes */
     uint16_t used[EKV_RUN_HEIGHT_MAX];
     uint8_t counts[EKV_RUN_HEIGHT_MAX];
     uint16_t leaf_limit;
@@ -17,8 +18,9 @@ struct ekv_builder {
     uint8_t separator_size; /* of the leaf being filled */
     bool separator_cut;
     uint8_t separator[EKV_SEPARATOR_SIZE_MAX];
-    uint32_t filter_next; /* first block not yet written */
-    uint32_t filter_base; /* where the blocks of the current sector begin */
+    uint32_t filter_next;              /* first block not yet written */
+    uint32_t filter_first, filter_end; /* blocks in the buffers */
+    uint32_t filter_base;              /* where the blocks of the current sector begin */
 };
 
 /* Levels of pages that runs of a store of this geometry can need. */
@@ -47,8 +49,9 @@ EKV_MUST_CHECK int ekv_build_finish(struct ekv_builder *builder);
 /* Plans a filter for the finished run. */
 void ekv_build_filter_begin(struct ekv_builder *builder);
 
-/* Writes one page of the filter; `done` when it was the last. Flash: reads the run's leaves and the
- * keys that fall into these blocks, one program. Power cut (of the whole build): unused pages. */
+/* Writes one page of the filter; `done` when it was the last. Flash: one program; when the buffers
+ * are used up also reads all leaves of the run and the keys that fall into the next blocks.
+ * Power cut (of the whole build): unused pages. */
 EKV_MUST_CHECK int ekv_build_filter_step(struct ekv_builder *builder, bool *done);
 
 #endif

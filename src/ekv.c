@@ -42,6 +42,7 @@ static uint32_t memtable_count(const struct ekv_geometry *geometry,
 /* The parts of the memory, in order; each begins at a multiple of eight. */
 struct plan {
     size_t states, slots, runs, build_pages, merge_pages, size;
+    uint32_t merge_page_count;
 };
 
 static size_t take(size_t *at, size_t size)
@@ -55,14 +56,16 @@ static struct plan plan_of(const struct ekv_geometry *geometry, uint32_t slots)
 {
     struct plan plan;
     size_t at = 0;
-    size_t pages = (size_t)ekv_build_height(geometry) * EKV_PAGE_SIZE;
+    uint32_t height = ekv_build_height(geometry), few = memtable_default(geometry);
     take(&at, sizeof(struct ekv));
     plan.states = take(&at, ekv_sectors_memory_size(geometry->sector_count));
     plan.slots = take(&at, slots * sizeof(struct ekv_slot));
     plan.runs =
         take(&at, (ekv_format_run_count_max(geometry->sector_count) + 1) * sizeof(struct ekv_run));
-    plan.build_pages = take(&at, pages);
-    plan.merge_pages = take(&at, pages);
+    plan.build_pages = take(&at, height * EKV_PAGE_SIZE);
+    /* Who has memory for more keys gets a byte a key more: large filters take fewer walks then. */
+    plan.merge_page_count = height + (slots > few ? (slots - few) / EKV_PAGE_SIZE : 0);
+    plan.merge_pages = take(&at, plan.merge_page_count * EKV_PAGE_SIZE);
     plan.size = at;
     return plan;
 }
@@ -108,6 +111,8 @@ static int lay_out(struct ekv **db, const struct ekv_flash *flash, uint64_t stor
     self->builder.pages = bytes + plan.build_pages;
     self->merge.builder.pages = bytes + plan.merge_pages;
     self->builder.height_max = self->merge.builder.height_max = ekv_build_height(geometry);
+    self->builder.page_count = ekv_build_height(geometry);
+    self->merge.builder.page_count = plan.merge_page_count;
     self->replay_max = ekv_max(2, ekv_min(REPLAY_MAX, geometry->sector_count / 8));
     *db = self;
     return EKV_OK;

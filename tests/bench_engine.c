@@ -142,6 +142,9 @@ static _Noreturn void wrong(const char *what, uint32_t number)
     engine_fail(bench.engine->name, "%s: key %" PRIu32, what, number);
 }
 
+/* By these names profilers find what is timed. */
+#define WORKLOAD static __attribute__((noinline))
+
 /* --- Operations ------------------------------------------------------------------------------ */
 
 static void put(uint32_t number)
@@ -199,7 +202,7 @@ static void visit(void *context, const void *key, size_t key_size, const void *v
     walk->count++;
 }
 
-static uint32_t scan(bool backwards, bool keys_only)
+WORKLOAD uint32_t scan(bool backwards, bool keys_only)
 {
     struct walk walk = {.backwards = backwards};
     bench.engine->scan(bench.store, backwards, keys_only, visit, &walk);
@@ -221,7 +224,7 @@ static void start_fresh(void)
     bench.store = bench.engine->open(&bench.options, true);
 }
 
-static void fill_in_order(void)
+WORKLOAD void fill_in_order(void)
 {
     for (uint32_t i = 0; i < bench.keys; i++)
         put(i);
@@ -239,26 +242,26 @@ static uint32_t *shuffled(void)
     return order;
 }
 
-static void fill_at_random(const uint32_t *order)
+WORKLOAD void fill_at_random(const uint32_t *order)
 {
     for (uint32_t i = 0; i < bench.keys; i++)
         put(order[i]);
 }
 
-static void overwrite(void)
+WORKLOAD void overwrite(void)
 {
     for (uint32_t i = 0; i < bench.keys; i++)
         put(below(bench.keys));
 }
 
-static void read_random(void)
+WORKLOAD void read_random(void)
 {
     for (uint32_t i = 0; i < bench.keys; i++)
         get(below(bench.keys));
 }
 
 /* Keys between those that are there, as db_bench's: one byte longer. */
-static void read_missing(void)
+WORKLOAD void read_missing(void)
 {
     for (uint32_t i = 0; i < bench.keys; i++) {
         char key[KEY_SIZE_MAX];
@@ -271,7 +274,7 @@ static void read_missing(void)
     }
 }
 
-static void delete_random(void)
+WORKLOAD void delete_random(void)
 {
     for (uint32_t i = 0; i < bench.keys; i++)
         delete_key(below(bench.keys));
@@ -328,13 +331,13 @@ static void run_db(void)
     scan(false, false);
 }
 
-static void stat_often(void)
+WORKLOAD void stat_often(void)
 {
     for (int i = 0; i < STATS; i++)
         (void)bench.engine->stat(bench.store);
 }
 
-static void get_missing(void)
+WORKLOAD void get_missing(void)
 {
     for (uint32_t i = 0; i < bench.keys; i++) {
         char key[KEY_SIZE_MAX];
@@ -346,7 +349,7 @@ static void get_missing(void)
     }
 }
 
-static void delete_in_order(void)
+WORKLOAD void delete_in_order(void)
 {
     for (uint32_t i = 0; i < bench.keys; i++)
         delete_key(i);

@@ -37,8 +37,10 @@ static void start(struct ekv_geometry geometry)
     layers_start(&on, geometry, NOR_FRESH);
     assert_ok(ekv_log_start(&on.log, 1, 0));
     in = (struct ekv_index){.log = &on.log, .page = page, .sector = EKV_NO_SECTOR};
-    builder = (struct ekv_builder){
-        .index = &in, .pages = pages, .height_max = ekv_build_height(&geometry)};
+    builder = (struct ekv_builder){.index = &in,
+                                   .pages = pages,
+                                   .height_max = ekv_build_height(&geometry),
+                                   .page_count = ekv_build_height(&geometry)};
     count = 0;
 }
 
