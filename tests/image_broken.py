@@ -7,7 +7,8 @@ checksum that is right, reading cannot always know: then the table says how the 
 """
 
 from ekv_writer import Writer, pack
-from image_corpus import (CORRUPT, DAMAGED, GEOMETRY, NO_STORE, READ_ONLY, VERSION, Expect, image)
+from image_corpus import (CORRUPT, DAMAGED, GEOMETRY, NO_STORE, READ_ONLY, VERSION, Expect, image,
+                          salvages)
 from image_golden import settings, words
 from reader_checks import hash_of
 
@@ -645,3 +646,28 @@ def two_stores():
 def foreign():
     store = closed()
     return Expect(store, offset=4096, data=words(1024, 4)[:4096] + bytes(store.image))
+
+
+# --- What salvage cannot give back -----------------------------------------------------------------
+
+salvages("version-elsewhere", 2, dict.fromkeys([b"blob", b"boot", b"dns", b"host", b"ip", b"name"]))
+
+# The checksum vouches for the lie, so what lay there is taken for something else, or for older.
+salvages("stamp-b-kind stamp-b-sequence", 1, {b"blob": DAMAGED, b"host": None, b"ip": None})
+salvages("stamp-b-cycle", 0, {b"late": None})
+salvages("record-other-key", 0, {b"host": None, b"hosu": b"gate"})
+salvages("run-sequence", 0, {b"host": None})
+salvages("blob-link blob-link-nowhere blob-link-kind blob-link-cycle blob-link-size blob-list-size "
+         "blob-level blob-offset blob-owner", 1, {b"blob": DAMAGED})
+
+# A bit of a value or of a checksum is put right; one of a key could be one of many keys.
+salvages("record-key record-kind record-length record-varint", 1, {b"host": None})
+
+# It is said that the transaction is in doubt: what is there of one that claims more comes back, one
+# that claims less than lies before its commit record is none.
+salvages("commit-more commit-nowhere", 1)
+salvages("commit-fewer", 1, {b"dns": None, b"name": b"sensor 12", b"zone": b"Europe/Zurich"})
+
+# All is there, and it is said that nothing leads there any more.
+salvages("page-fewer page-more page-pointer page-pointer-far page-pointer-kind replay-nowhere "
+         "replay-other", 1)

@@ -37,6 +37,7 @@ class Expect:
         self.keys = {key: found.value for key, found in store.current.items()}
         self.changed = {key if isinstance(key, tuple) else (0, key): value
                         for key, value in (reads or {}).items()}
+        self.written = dict(self.keys)
         self.keys.update(self.changed)
         self.closed = closed
 
@@ -45,6 +46,7 @@ class Image:
     def __init__(self, name, text, build, golden, closed):
         self.name, self.text, self.build, self.golden, self.closed = \
             name, text, build, golden, closed
+        self.status, self.salvaged = 0, {}  # as `salvages` below says
 
     def make(self):
         expect = self.build()
@@ -63,6 +65,13 @@ def image(name, text, golden=True, closed=True):
         corpus[name] = Image(name, text, build, golden, closed)
         return build
     return add
+
+
+def salvages(names, status, keys=None):
+    """What `ekv salvage` exits with, and {key: value, None (not there) or DAMAGED (not whole, and said
+    so)} where it does not give what was written: most of what no mount reads can be had."""
+    for name in names.split():
+        corpus[name].status, corpus[name].salvaged = status, keys or {}
 
 
 def load(path):
@@ -86,12 +95,15 @@ def show(value):
     return f"`{value.decode('latin-1')}`" if len(value) < 30 else f"{len(value)} bytes"
 
 
+def all_but(changed):
+    texts = [f"`{key.decode('latin-1')}` {show(value)}" for key, value in sorted(changed.items())]
+    return "all" + (" but " + ", ".join(texts) if texts else "")
+
+
 def reads_text(expect):
     if expect.mount not in (OK, READ_ONLY):
         return "nothing"
-    texts = [f"`{key.decode('latin-1')}` {show(value)}"
-             for (_, key), value in sorted(expect.changed.items())]
-    return "all" + (" but " + ", ".join(texts) if texts else "")
+    return all_but({key: value for (_, key), value in expect.changed.items()})
 
 
 def check_text(expect):
@@ -118,10 +130,11 @@ def table(golden):
                   f"{'yes' if expect.closed else 'no'} |"
                   for _, entry, expect in rows(True)]
     else:
-        lines = ["| image | what is broken | mount | what can be read | check |",
-                 "| --- | --- | --- | --- | --- |"]
+        lines = ["| image | what is broken | mount | what can be read | check | salvage |",
+                 "| --- | --- | --- | --- | --- | --- |"]
         lines += [f"| {entry.path(expect)} | {entry.text} | {expect.mount} | "
-                  f"{reads_text(expect)} | {check_text(expect)} |"
+                  f"{reads_text(expect)} | {check_text(expect)} | "
+                  f"{entry.status}: {all_but(entry.salvaged)} |"
                   for _, entry, expect in rows(False)]
     return "\n".join(lines) + "\n"
 

@@ -136,6 +136,30 @@ def every_key_reads_as_it_must():
                     f"{key} reads {str(answer)[:60]}, not {str(value)[:60]}")
 
 
+def salvage_gets_what_it_must():
+    for case in cases(golden=False):
+        output = case.path + ".salvaged"
+        result = case.ekv("salvage", "-o", output)
+        found = {}
+        for directory, _, names in os.walk(output):
+            for name in names:
+                path = os.path.join(directory, name)
+                with open(path, "rb") as file:
+                    found[os.path.relpath(path, output).encode()] = file.read()
+        wanted = {key: value for (space, key), value in case.expect.written.items() if space == 0}
+        wanted.update(case.entry.salvaged)
+        require(result.returncode == case.entry.status, case.name,
+                f"salvage exits with {result.returncode}: {result.stderr.decode()[-300:]}")
+        for key in sorted(found.keys() | wanted.keys()):
+            value, got = wanted.get(key), found.get(key)
+            if value == DAMAGED:
+                require(b"'" + key + b"'" in result.stderr, case.name,
+                        f"salvage does not say that {key} is damaged")
+            else:
+                require(got == value, case.name,
+                        f"{key} is salvaged as {str(got)[:60]}, not {str(value)[:60]}")
+
+
 def looking_changes_nothing():
     for case in cases():
         for command in ("check", "info", "stat", "ls"):
@@ -175,7 +199,7 @@ def main():
     os.environ["LC_ALL"] = "C"
     for test in (making_them_again_gives_the_same_bytes, the_table_says_what_is_tested,
                  the_independent_reader_lists_golden_images, check_finds_what_is_broken,
-                 every_key_reads_as_it_must, looking_changes_nothing,
+                 every_key_reads_as_it_must, salvage_gets_what_it_must, looking_changes_nothing,
                  writing_on_ends_in_an_answer, the_corpus_is_small):
         before = len(problems)
         test()

@@ -59,20 +59,31 @@ bool survey_follows(const struct survey *survey, uint32_t place)
            (before->next == parts->chain[place] || before->solved);
 }
 
-/* The sectors that a mount replays. */
-static void mark_replayed(struct survey *survey)
+/* The sectors that a mount replays. A manifest that does not say where does not say either what was
+ * removed since its runs were written: then the newest versions have to do. */
+static int mark_replayed(struct survey *survey)
 {
-    const struct survey_manifest *manifest = &survey->manifest;
+    struct survey_manifest *manifest = &survey->manifest;
     uint32_t count = survey->format.geometry.sector_count;
     uint32_t sector = manifest->replay_sector, sequence = manifest->replay_sequence;
     for (uint32_t i = 0; manifest->found && i < count && sector < count; i++) {
         const struct survey_sector *info = &survey->sectors[sector];
         if (info->kind != EKV_KIND_LOG || info->sequence != sequence)
-            return;
+            break;
         survey->parts->replayed[sector] = true;
         sector = info->next;
         sequence++;
     }
+    sector = manifest->replay_sector;
+    const struct survey_sector *first = &survey->sectors[sector];
+    bool missing = first->role == SURVEY_MISSING && first->kind == 0;
+    if (!manifest->found || !manifest->whole || survey->parts->replayed[sector] || missing)
+        return EKV_OK;
+    manifest->whole = false;
+    if (survey->parts->filter)
+        return EKV_OK;
+    return survey_find_broken(survey, "replay-position", ekv_address(&survey->format, sector, 0),
+                              "the log does not begin where the manifest says");
 }
 
 /* --- Torn ends ------------------------------------------------------------------------------- */
@@ -368,8 +379,9 @@ int survey_commits_settle(struct survey *survey)
 {
     bool whole = !survey->parts->filter;
     sort_chain(survey);
-    mark_replayed(survey);
-    int error = judge_tears(survey);
+    int error = mark_replayed(survey);
+    if (!error)
+        error = judge_tears(survey);
     if (error)
         return error;
     settle_commits(survey);

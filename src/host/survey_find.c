@@ -109,6 +109,20 @@ static int count_through_flash(struct finder *finder)
     return error;
 }
 
+/* One stamp alone that differs from the others of its store is damaged: it says nothing. */
+static void drop_liars(struct finder *finder)
+{
+    for (uint32_t i = 0; i < finder->count; i++) {
+        struct survey_place *place = &finder->places[i];
+        for (uint32_t j = 0; place->stamp_count == 1 && j < finder->count; j++) {
+            const struct survey_place *other = &finder->places[j];
+            if (other->stamp_count > 1 && other->store_id == place->store_id &&
+                other->offset == place->offset)
+                place->used_count = place->manifest_count = 0;
+        }
+    }
+}
+
 /* The likely one first. */
 static int compare_places(const void *left, const void *right)
 {
@@ -134,6 +148,7 @@ int survey_find(const struct survey_source *source, const int64_t *offset,
         free(finder.places);
         return error;
     }
+    drop_liars(&finder);
     qsort(finder.places, finder.count, sizeof *finder.places, compare_places);
     *places = finder.places;
     *count = finder.count;

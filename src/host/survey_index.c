@@ -393,15 +393,23 @@ static const uint8_t *page_read(const struct survey *survey, const struct survey
     return ekv_crc32c(crc, page + 4, size - 4) == ekv_load32(page) ? page : NULL;
 }
 
+/* An entry of the index is lost or leads nowhere, so nothing else may lead to its key. */
+static void find_astray(struct run_walk *walk, const char *code, uint32_t address, const char *text)
+{
+    if (!walk->run->current || walk->survey->parts->filter)
+        return;
+    walk->survey->manifest.index_damaged = true;
+    walk->error = survey_find_broken(walk->survey, code, address, text);
+}
+
 /* A run points at this record. */
 static void mark_record(struct run_walk *walk, uint32_t address)
 {
     struct survey *survey = walk->survey;
     uint32_t index = ekv_sector_of(&survey->format, address);
     if (index >= survey->format.geometry.sector_count) {
-        if (walk->run->current && !survey->parts->filter)
-            walk->error = survey_find_broken(survey, "page-pointer", walk->page,
-                                             "an entry of the index leads out of the flash");
+        find_astray(walk, "page-pointer", walk->page,
+                    "an entry of the index leads out of the flash");
         return;
     }
     const struct survey_sector *sector = &survey->sectors[index];
@@ -411,10 +419,8 @@ static void mark_record(struct run_walk *walk, uint32_t address)
     if (record) {
         record->in_run = true;
         record->indexed |= walk->run->current;
-    } else if (walk->run->current && !survey->parts->filter &&
-               survey->parts->table[index] == EKV_ITEM_LOG) {
-        walk->error = survey_find_broken(survey, "record-crc", address,
-                                         "the index leads to a record that cannot be read");
+    } else if (survey->parts->table[index] == EKV_ITEM_LOG) {
+        find_astray(walk, "record-crc", address, "the index leads to a record that cannot be read");
     }
 }
 
@@ -460,9 +466,9 @@ static void walk_page(struct run_walk *walk, uint32_t address, uint8_t level)
         else
             walk_page(walk, to, level - 1);
     }
-    if ((i < page[5] || at != size) && walk->run->current && !survey->parts->filter && !walk->error)
-        walk->error = survey_find_broken(walk->survey, "page-entries", address,
-                                         "a page of the index has not as many entries as it says");
+    if ((i < page[5] || at != size) && !walk->error)
+        find_astray(walk, "page-entries", address,
+                    "a page of the index has not as many entries as it says");
 }
 
 /* Sectors of a filter: its first block, or its map and what that names. */

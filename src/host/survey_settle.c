@@ -113,12 +113,7 @@ static int find_missing(struct survey *survey)
         if (survey->sectors[i].role == SURVEY_MISSING && survey->parts->table[i] != 0)
             error = survey_find_broken(survey, "sector-missing", ekv_address(format, i, 0),
                                        "a sector in use is not there");
-    if (error || survey->parts->replayed[manifest->replay_sector] ||
-        survey->sectors[manifest->replay_sector].role == SURVEY_MISSING)
-        return error;
-    return survey_find_broken(survey, "replay-position",
-                              ekv_address(format, manifest->replay_sector, 0),
-                              "the log does not begin where the manifest says");
+    return error;
 }
 
 static void settle_role(struct survey *survey, uint32_t sector)

@@ -88,13 +88,16 @@ static void choose_key(struct salvage *salvage, uint32_t first, uint32_t end)
     if (damaged)
         top = replace(salvage, damaged, top ? top : newest_whole(survey, first, end));
     const struct survey_record *newest = newest_whole(survey, first, end);
-    if (!top && newest && survey->manifest.index_damaged && is_in_use(survey, newest)) {
-        top = newest;
-        if (top->kind != EKV_RECORD_DELETE)
+    bool newer = newest && (!top || newest->version > top->version);
+    if (newer && survey->manifest.index_damaged && is_in_use(survey, newest)) {
+        if (newest->kind != EKV_RECORD_DELETE)
             message(
                 salvage->tool,
-                "nothing leads to '%s' any more, which perhaps was removed: version %llu is taken",
-                key_text(top->key, top->key_size), (unsigned long long)top->version);
+                top ? "nothing leads to the newest version of '%s' any more: %llu, which is taken"
+                    : "nothing leads to '%s' any more, which perhaps was removed: version %llu "
+                      "is taken",
+                key_text(newest->key, newest->key_size), (unsigned long long)newest->version);
+        top = newest;
     }
     if ((!top || top->kind == EKV_RECORD_DELETE) && salvage->deleted) {
         top = survey_deleted(survey, first);
@@ -117,6 +120,26 @@ static int compare_items(const void *left, const void *right)
     return a->record < b->record ? -1 : a->record > b->record; /* the table's order */
 }
 
+/* What is broken and does not say whose it is. */
+static void find_doubts(struct salvage *salvage)
+{
+    static const char *const codes[] = {"page-pointer", "page-entries", "commit-count",
+                                        "replay-position", NULL};
+    const struct survey *survey = &salvage->look->survey;
+    for (uint32_t i = 0; i < survey->finding_count; i++) {
+        const struct survey_finding *finding = &survey->findings[i];
+        const char *const *code = codes;
+        bool nameless = strcmp(finding->code, "record-crc") == 0 && !finding->key;
+        while (*code && strcmp(*code, finding->code) != 0)
+            code++;
+        if ((!*code && !nameless) || finding->note)
+            continue;
+        message(salvage->tool, "at 0x%08llx: %s; what hangs on it may be lost, or older",
+                (unsigned long long)survey_offset(survey, finding->address), finding->text);
+        salvage->doubts++;
+    }
+}
+
 static void choose(struct salvage *salvage)
 {
     const struct survey *survey = &salvage->look->survey;
@@ -128,6 +151,8 @@ static void choose(struct salvage *salvage)
         if (record->key_size >= prefix && memcmp(record->key, salvage->prefix, prefix) == 0)
             choose_key(salvage, i, end);
     }
+    if (!*salvage->prefix)
+        find_doubts(salvage);
     if (salvage->count)
         qsort(salvage->items, salvage->count, sizeof *salvage->items, compare_items);
 }
@@ -173,9 +198,10 @@ static void report(const struct salvage *salvage)
         json_t *object = json_pack("{s:s}", "schema", "ekv.salvage.1");
         json_set_bytes(object, "output", salvage->output, strlen(salvage->output));
         json_add(object,
-                 json_pack("{s:I, s:I, s:I, s:I, s:I}", "keys", (json_int_t)counts[0], "deleted",
-                           (json_int_t)counts[1], "old", (json_int_t)counts[2], "damaged",
-                           (json_int_t)salvage->damaged, "lost", (json_int_t)salvage->lost));
+                 json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "keys", (json_int_t)counts[0],
+                           "deleted", (json_int_t)counts[1], "old", (json_int_t)counts[2],
+                           "damaged", (json_int_t)salvage->damaged, "lost",
+                           (json_int_t)salvage->lost, "doubts", (json_int_t)salvage->doubts));
         json_line(object);
         return;
     }
@@ -189,6 +215,8 @@ static void report(const struct salvage *salvage)
         printf(", %llu with parts missing", (unsigned long long)salvage->damaged);
     if (salvage->lost)
         printf(", %llu skipped", (unsigned long long)salvage->lost);
+    if (salvage->doubts)
+        printf(", %llu in doubt", (unsigned long long)salvage->doubts);
     putchar('\n');
 }
 
@@ -236,7 +264,7 @@ static int run(struct tool *tool)
     int status = image ? salvage_image(&salvage) : salvage_tree(&salvage);
     if (status == STATUS_OK) {
         report(&salvage);
-        status = salvage.damaged || salvage.lost ? STATUS_NO : STATUS_OK;
+        status = salvage.damaged || salvage.lost || salvage.doubts ? STATUS_NO : STATUS_OK;
     }
     free(salvage.items);
     look_close(&look);
@@ -252,7 +280,8 @@ const struct command command_salvage = {
         "files as ekvfs names them, with the time of their commit; removed ones are below\n"
         ".ekv/deleted, older versions are .ekv/history/KEY/VERSION. A new image has the geometry\n"
         "of the old one; removed keys are there again, older versions are in its history.\n"
-        "Exits with 1 when a value could not be had, or not whole: stderr says which.\n",
+        "Exits with 1 when a value could not be had, or not whole, or when that is in doubt:\n"
+        "stderr says which.\n",
     .options = options,
     .run = run,
 };

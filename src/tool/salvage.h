@@ -26,6 +26,7 @@ struct salvage {
     uint64_t counts[3]; /* written, of each kind, that users see */
     uint64_t damaged;   /* written with parts missing */
     uint64_t lost;      /* of which nothing could be written */
+    uint64_t doubts;    /* what is broken and does not say whose it is */
 };
 
 /* Reads a value; counts and tells what of it is lost. False: there is nothing to write. */
