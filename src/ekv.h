@@ -240,8 +240,9 @@ EKV_MUST_CHECK int ekv_txn_conflict(struct ekv_txn *txn, uint32_t *place, void *
 
 /* Commits all writes atomically and ends the transaction. EKV_CONFLICT: a key it wrote was changed
  * by another commit since the begin; nothing changed and the transaction stays open, as it does
- * after EKV_FULL or EKV_PINNED. Flash: one program beside what the writes cost; if another commit
- * came between the writes they are appended a second time. Power cut: all or nothing. */
+ * after EKV_FULL or EKV_PINNED: these come only while a snapshot, cursor or transaction that began
+ * after its writes is open. Flash: one program beside what the writes cost; if another commit came
+ * between the writes they are appended a second time. Power cut: all or nothing. */
 EKV_MUST_CHECK int ekv_txn_commit(struct ekv_txn *txn);
 
 /* Ends the transaction without a trace. Flash: nothing. */

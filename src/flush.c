@@ -118,23 +118,16 @@ static void replay_position(struct ekv *db)
     catalog->replay_offset = txn ? ekv_offset_of(format, txn->first) : db->log.offset;
 }
 
-int ekv_flush_table(struct ekv *db, const struct ekv_memtable *table)
+int ekv_flush_build(struct ekv *db, const struct ekv_memtable *table)
 {
-    struct ekv_catalog *catalog = &db->catalog;
-    assert(catalog->run_count + 1 < catalog->run_capacity);
+    assert(table->count > 0 && db->catalog.run_count + 1 < db->catalog.run_capacity);
     int error = ekv_log_flush(&db->log);
-    uint32_t added = 0;
-    if (!error && table->count > 0) {
-        error = build(db, table);
-        if (error)
-            return error;
-        added = db->builder.run.id;
-        memmove(catalog->runs + 1, catalog->runs, catalog->run_count * sizeof catalog->runs[0]);
-        catalog->runs[0] = db->builder.run;
-        catalog->run_count++;
-    }
-    if (error)
-        return error;
+    return error ? error : build(db, table);
+}
+
+/* Everything in the memtable is in a run now. */
+static int publish(struct ekv *db, uint32_t added)
+{
     db->memtable.count = 0;
     replay_position(db);
     db->change++;
@@ -142,7 +135,20 @@ int ekv_flush_table(struct ekv *db, const struct ekv_memtable *table)
     return ekv_publish(db, added);
 }
 
+int ekv_flush_built(struct ekv *db)
+{
+    struct ekv_catalog *catalog = &db->catalog;
+    memmove(catalog->runs + 1, catalog->runs, catalog->run_count * sizeof catalog->runs[0]);
+    catalog->runs[0] = db->builder.run;
+    catalog->run_count++;
+    return publish(db, db->builder.run.id);
+}
+
 int ekv_flush(struct ekv *db)
 {
-    return ekv_flush_table(db, &db->memtable);
+    bool empty = db->memtable.count == 0;
+    int error = empty ? ekv_log_flush(&db->log) : ekv_flush_build(db, &db->memtable);
+    if (error)
+        return error;
+    return empty ? publish(db, 0) : ekv_flush_built(db);
 }

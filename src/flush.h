@@ -11,8 +11,12 @@
  * Power cut: the log is replayed as before it, or the run is there. */
 EKV_MUST_CHECK int ekv_flush(struct ekv *db);
 
-/* Writes another table, of a transaction, as the newest run; the memtable must be empty. */
-EKV_MUST_CHECK int ekv_flush_table(struct ekv *db, const struct ekv_memtable *table);
+/* Writes a table as a run that is not part of the store yet: ekv_flush_built makes it the newest,
+ * ekv_own_again gives it up. Flash: the run's pages. Power cut: nothing changed. */
+EKV_MUST_CHECK int ekv_flush_build(struct ekv *db, const struct ekv_memtable *table);
+
+/* Names the run that was built last; what the memtable holds must be in it. */
+EKV_MUST_CHECK int ekv_flush_built(struct ekv *db);
 
 /* Number of the log sector in which replay would begin after a flush: that of the head, or of the
  * first record of a transaction that is appending and that a commit record will cover. */

@@ -76,11 +76,8 @@ static struct ekv_slot *pending_slot(struct ekv *db, uint32_t address)
 
 static int move_pending(struct ekv *db, const struct ekv_found *found)
 {
-    struct ekv_slot *slot = pending_slot(db, found->record.address);
-    if (!slot)
-        return EKV_OK;
     db->appending = NULL;
-    return ekv_record_copy(db, found, 0, &slot->address);
+    return ekv_record_copy(db, found, 0, &pending_slot(db, found->record.address)->address);
 }
 
 /* EKV_NOT_FOUND for a delete that hides nothing any more: without it the key is not there either.
@@ -94,21 +91,40 @@ static int is_needed(struct ekv *db, const struct ekv_found *found)
     return error ? error : ekv_lookup_older(db, &found->record, version);
 }
 
-static int move_key(struct ekv *db, const struct ekv_found *found)
+/* Why a collection moves a put, head or delete record. */
+enum need { NOT_NEEDED, CURRENT, RETAINED, PENDING };
+
+static int need_of(struct ekv *db, const struct ekv_found *found, enum need *need)
 {
     struct ekv_found current;
+    bool retained;
+    *need = NOT_NEEDED;
     int error = ekv_lookup_same(db, &found->record, &current);
     if (error < 0)
         return error;
     if (error == EKV_OK && current.record.address == found->record.address) {
         error = is_needed(db, found);
-        return error == EKV_OK ? move_current(db, found) : error == EKV_NOT_FOUND ? EKV_OK : error;
+        *need = error == EKV_OK ? CURRENT : NOT_NEEDED;
+        return error == EKV_NOT_FOUND ? EKV_OK : error;
     }
-    bool retained;
     error = ekv_retain_needs(db, found, &retained);
-    if (error || retained)
-        return error ? error : ekv_retain_move(db, found);
-    return found->record.layout.type & EKV_RECORD_COMMITS ? EKV_OK : move_pending(db, found);
+    if (retained)
+        *need = RETAINED;
+    else if (!(found->record.layout.type & EKV_RECORD_COMMITS) &&
+             pending_slot(db, found->record.address))
+        *need = PENDING;
+    return error;
+}
+
+static int move_key(struct ekv *db, const struct ekv_found *found)
+{
+    enum need need;
+    int error = need_of(db, found, &need);
+    if (error || need == NOT_NEEDED)
+        return error;
+    return need == CURRENT    ? move_current(db, found)
+           : need == RETAINED ? ekv_retain_move(db, found)
+                              : move_pending(db, found);
 }
 
 /* --- Moving pieces of values ----------------------------------------------------------------- */
@@ -130,10 +146,10 @@ static bool owner_is_cut(const struct ekv *db, const struct ekv_record *piece)
     return piece->layout.key_size >= ekv_owner_size_max(db);
 }
 
-/* Finds the pending head whose value holds the piece, and its slot. EKV_NOT_FOUND: there is none.
- */
+/* Finds the pending head whose value holds the piece, and its slot; `above` as ekv_value_holds.
+ * EKV_NOT_FOUND: there is none. */
 static int pending_head(struct ekv *db, const struct ekv_found *piece, struct ekv_found *head,
-                        struct ekv_slot **slot)
+                        struct ekv_slot **slot, uint32_t *above)
 {
     uint32_t hash;
     bool cut = owner_is_cut(db, &piece->record);
@@ -148,7 +164,7 @@ static int pending_head(struct ekv *db, const struct ekv_found *piece, struct ek
             if (!error)
                 error = ekv_log_sequence(&db->log, slots[i].address, &head->sequence);
             if (!error)
-                error = ekv_value_holds(db, &head->record, &piece->record);
+                error = ekv_value_holds(db, &head->record, &piece->record, above);
             if (error != EKV_NOT_FOUND)
                 return error;
             error = EKV_OK;
@@ -162,7 +178,8 @@ static int move_pending_piece(struct ekv *db, const struct ekv_found *piece)
 {
     struct ekv_found head;
     struct ekv_slot *slot;
-    int error = pending_head(db, piece, &head, &slot);
+    uint32_t above;
+    int error = pending_head(db, piece, &head, &slot, &above);
     if (error)
         return error;
     db->appending = NULL;
@@ -350,13 +367,14 @@ static int sees(struct ekv *db, const struct ekv_snapshot *at, const struct ekv_
                 struct ekv_key key, bool *seen)
 {
     struct ekv_found visible;
+    uint32_t above;
     if (ekv_record_kind(&found->record) > EKV_RECORD_HEAD && owner_is_cut(db, &found->record)) {
         *seen = true;
         return EKV_OK;
     }
     int error = ekv_lookup_key(db, key, &found->record, at->version, &visible);
     if (!error && ekv_record_kind(&found->record) > EKV_RECORD_HEAD)
-        error = ekv_value_holds(db, &visible.record, &found->record);
+        error = ekv_value_holds(db, &visible.record, &found->record, &above);
     else if (!error)
         error = visible.record.address == found->record.address ? EKV_OK : EKV_NOT_FOUND;
     *seen = error == EKV_OK || error == EKV_CORRUPT;
@@ -412,72 +430,83 @@ static int move_all(struct ekv *db, uint32_t sector, uint32_t sequence, bool *se
     return EKV_OK;
 }
 
-/* True if a collection would move the piece of a value. In doubt it would. */
-static int piece_moves(struct ekv *db, const struct ekv_found *piece, bool *moves)
+/* Bytes that a collection writes to move the piece of a value and what refers to it; 0: none. In
+ * doubt the piece is moved. */
+static int piece_size(struct ekv *db, const struct ekv_found *piece, uint32_t *size)
 {
     struct ekv_found head;
     struct ekv_slot *slot;
-    uint32_t sector = ekv_sector_of(ekv_format_of(db), piece->record.address);
+    uint32_t sector = ekv_sector_of(ekv_format_of(db), piece->record.address), above = 0;
+    *size = 0;
     int error = ekv_lookup_same(db, &piece->record, &head);
     if (!error)
-        error = ekv_value_holds(db, &head.record, &piece->record);
+        error = ekv_value_holds(db, &head.record, &piece->record, &above);
     if (error == EKV_NOT_FOUND)
-        error = pending_head(db, piece, &head, &slot);
+        error = pending_head(db, piece, &head, &slot, &above);
     if (error == EKV_NOT_FOUND && owner_is_cut(db, &piece->record) && db->sectors.lives[sector] > 0)
         error = EKV_OK;
     if (error == EKV_NOT_FOUND)
         error = ekv_retain_head(db, piece, &head);
-    *moves = error == EKV_OK;
+    if (error == EKV_OK)
+        *size = piece->record.layout.size + above;
     return error == EKV_NOT_FOUND ? EKV_OK : error;
 }
 
-/* True if a collection would move the record. */
-static int record_moves(struct ekv *db, const struct ekv_found *found, bool *moves)
+/* Bytes that a collection writes to move the record; 0 if it does not. */
+static int copy_size(struct ekv *db, const struct ekv_found *found, uint32_t *size)
 {
-    struct ekv_found current;
-    *moves = false;
+    enum need need;
+    struct ekv_record_layout copy = found->record.layout;
+    *size = 0;
     if (ekv_record_kind(&found->record) > EKV_RECORD_LIST)
         return EKV_OK;
     if (ekv_record_kind(&found->record) > EKV_RECORD_HEAD)
-        return piece_moves(db, found, moves);
-    int error = ekv_lookup_same(db, &found->record, &current);
-    if (error)
-        return error == EKV_NOT_FOUND ? EKV_OK : error;
-    *moves =
-        current.record.address == found->record.address || pending_slot(db, found->record.address);
-    return *moves ? EKV_OK : ekv_retain_needs(db, found, moves);
-}
-
-/* Size of the copy that a collection makes. */
-static uint32_t copy_size(const struct ekv *db, const struct ekv_record *record)
-{
-    struct ekv_record_layout copy = record->layout;
-    if (ekv_record_kind(record) <= EKV_RECORD_HEAD)
-        copy.type |= EKV_RECORD_MOVED | EKV_RECORD_COUNTED;
+        return piece_size(db, found, size);
+    int error = need_of(db, found, &need);
+    if (error || need == NOT_NEEDED)
+        return error;
+    if (need != PENDING)
+        copy.type |= EKV_RECORD_MOVED;
+    if (need == RETAINED)
+        copy.type |= EKV_RECORD_COUNTED;
     ekv_record_measure(ekv_format_of(db), &copy);
-    return copy.size;
+    *size = copy.size;
+    return EKV_OK;
 }
 
-/* Bytes that a sector's live and retained records take elsewhere. */
+/* Bytes of log that a collection of the sector takes: what it copies, and what that leaves unused
+ * at the end of the head. */
 static int exact_size(struct ekv *db, uint32_t victim, uint32_t sequence, uint32_t *size)
 {
     const struct ekv_format *format = ekv_format_of(db);
     struct ekv_found found = {.sequence = sequence};
+    uint32_t room = ekv_log_room(&db->log);
     *size = 0;
     for (uint32_t offset = format->body_offset; offset < format->geometry.sector_size;) {
-        bool moves = false;
+        uint32_t copy;
         int error =
             ekv_record_find(&db->log, ekv_address(format, victim, offset), sequence, &found.record);
         if (error)
             return error == EKV_NOT_FOUND ? EKV_OK : error;
-        error = record_moves(db, &found, &moves);
+        error = copy_size(db, &found, &copy);
         if (error)
             return error;
-        if (moves)
-            *size += copy_size(db, &found.record);
+        if (copy > room) {
+            *size += room;
+            room = ekv_format_record_size_max(format);
+        }
+        *size += copy;
+        room -= ekv_min(copy, room);
         offset = ekv_offset_of(format, found.record.address) + found.record.layout.size;
     }
     return EKV_OK;
+}
+
+/* Bytes of a log sector that the live count says are live. */
+static uint32_t live_size(const struct ekv *db, uint32_t sector)
+{
+    uint64_t size = ekv_format_of(db)->geometry.sector_size;
+    return (uint32_t)(db->sectors.lives[sector] * size / EKV_LIVE_MAX);
 }
 
 /* Bytes that the live records of a sector take elsewhere: a copy made for the first time also
@@ -488,7 +517,7 @@ static int moved_size(const struct ekv *db, uint32_t victim, uint32_t sequence, 
     uint32_t body = ekv_format_record_size_max(format), largest = 0, growth = 0;
     uint32_t live = db->sectors.lives[victim];
     struct ekv_record record;
-    *size = (uint32_t)((uint64_t)live * format->geometry.sector_size / EKV_LIVE_MAX);
+    *size = live_size(db, victim);
     for (uint32_t offset = format->body_offset; offset < format->geometry.sector_size;) {
         int error =
             ekv_record_find(&db->log, ekv_address(format, victim, offset), sequence, &record);
@@ -518,72 +547,56 @@ static int is_worth(const struct ekv *db, uint32_t size, uint32_t limit)
     return size <= room ? EKV_OK : EKV_FULL;
 }
 
-/* The oldest log sector younger than `after` with a live count below `most`. */
-static int choose_oldest(const struct ekv *db, uint32_t after, uint32_t most, uint32_t *victim,
-                         uint32_t *sequence)
+/* Where live counts do not tell what must be moved: a sector of which at most half must be, looked
+ * into record by record, in rotation; if there is none, that of which the least must be. */
+static int choose_exactly(struct ekv *db, uint32_t *victim, uint32_t *sequence)
 {
-    uint32_t count = ekv_format_of(db)->geometry.sector_count;
+    const struct ekv_format *format = ekv_format_of(db);
+    uint32_t count = format->geometry.sector_count, body = ekv_format_record_size_max(format);
+    uint32_t best = body - body / 16 + 1;
     int found = EKV_NOT_FOUND;
-    for (uint32_t i = 0; i < count; i++) {
-        uint32_t its;
-        if (ekv_sector_state(&db->sectors, i) != EKV_SECTOR_LOG || db->sectors.lives[i] >= most ||
-            !may_collect(db, i, &its) || its <= after || (found == EKV_OK && its > *sequence))
+    for (uint32_t i = 0; i < count && best > body / 2; i++) {
+        uint32_t sector = db->gc_next, its, size;
+        db->gc_next = sector + 1 < count ? sector + 1 : 0;
+        if (ekv_sector_state(&db->sectors, sector) != EKV_SECTOR_LOG ||
+            live_size(db, sector) >= best || !may_collect(db, sector, &its))
             continue;
-        *victim = i;
+        int error = exact_size(db, sector, its, &size);
+        if (error)
+            return error;
+        if (size >= best)
+            continue;
+        best = size;
+        *victim = sector;
         *sequence = its;
         found = EKV_OK;
     }
-    return found;
+    return found == EKV_OK ? is_worth(db, best, best) : found;
 }
 
-/* Where the live count does not tell what must be moved, with retention or beside records of open
- * transactions: the oldest sector of which at most half must be moved; if there is none,
- * three quarters; and so on. */
-static int choose_by_age(struct ekv *db, uint32_t *victim, uint32_t *sequence)
-{
-    uint32_t body = ekv_format_record_size_max(ekv_format_of(db));
-    for (uint32_t part = 2; part <= 16; part *= 2) {
-        uint32_t limit = body - body / part, size, after = 0;
-        uint32_t most = EKV_LIVE_MAX - EKV_LIVE_MAX / part + 1;
-        int error = choose_oldest(db, after, most, victim, sequence);
-        while (!error) {
-            after = *sequence;
-            error = exact_size(db, *victim, *sequence, &size);
-            if (!error)
-                error = is_worth(db, size, limit);
-            if (error != EKV_NOT_FOUND)
-                return error;
-            error = choose_oldest(db, after, most, victim, sequence);
-        }
-        if (error != EKV_NOT_FOUND)
-            return error;
-    }
-    return EKV_NOT_FOUND;
-}
-
+/* Distrusted and cold sectors first; then what the live counts say, if they tell all, and what the
+ * records say. */
 static int choose_victim(struct ekv *db, uint32_t most, uint32_t *victim, uint32_t *sequence)
 {
     uint32_t body = ekv_format_record_size_max(ekv_format_of(db)), size;
-    bool retaining = db->retain_count > 1;
     int error = choose_distrusted(db, victim, sequence);
     if (error)
         error = choose_cold(db, victim, sequence);
     if (!error)
-        error = retaining ? exact_size(db, *victim, *sequence, &size)
-                          : moved_size(db, *victim, *sequence, &size);
+        error = exact_size(db, *victim, *sequence, &size);
     if (!error)
         error = is_worth(db, size, size);
     if (!error)
         return EKV_OK;
-    if (retaining)
-        return choose_by_age(db, victim, sequence);
+    if (most == EKV_GC_EXACTLY || db->retain_count > 1)
+        return choose_exactly(db, victim, sequence);
     uint32_t pending = pending_sequence(db);
     error = choose(db, most, pending, victim, sequence);
     if (!error)
         error = moved_size(db, *victim, *sequence, &size);
     if (!error)
         error = is_worth(db, size, body);
-    return error == EKV_NOT_FOUND && pending != UINT32_MAX ? choose_by_age(db, victim, sequence)
+    return error == EKV_NOT_FOUND && pending != UINT32_MAX ? choose_exactly(db, victim, sequence)
                                                            : error;
 }
 

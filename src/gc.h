@@ -4,10 +4,11 @@
 
 #include "flush.h"
 
-enum { EKV_GC_ANY = EKV_LIVE_MAX * 19 / 20, EKV_GC_EARLY = EKV_LIVE_MAX / 4 };
+enum { EKV_GC_EXACTLY, EKV_GC_ANY = EKV_LIVE_MAX * 19 / 20, EKV_GC_EARLY = EKV_LIVE_MAX / 4 };
 
 /* Collects the log sector with the least live in it, if that is less than `most` (of EKV_LIVE_MAX;
- * EKV_GC_ANY: all that is worth it). EKV_NOT_FOUND: there is none.
+ * EKV_GC_ANY: all that is worth it; EKV_GC_EXACTLY: the same, by looking each record up, deletes
+ * and records of open transactions included). EKV_NOT_FOUND: there is none.
  * Errors: EKV_FULL (no sector to move records to).
  * Flash: reads the sector and looks each record up; programs what is live.
  * Power cut: records are found at their old or their new place. */

@@ -96,6 +96,7 @@ static int is_owner(struct ekv *db, const struct ekv_record *head, const struct 
 static int head_holds(struct ekv *db, const struct ekv_found *head, const struct ekv_found *piece)
 {
     bool yes;
+    uint32_t above;
     if (ekv_record_kind(&head->record) != EKV_RECORD_HEAD)
         return EKV_NOT_FOUND;
     int error = is_owner(db, &head->record, &piece->record, &yes);
@@ -105,7 +106,7 @@ static int head_holds(struct ekv *db, const struct ekv_found *head, const struct
         error = ekv_retain_needs(db, head, &yes);
     if (error || !yes)
         return error == EKV_IO ? error : EKV_NOT_FOUND;
-    error = ekv_value_holds(db, &head->record, &piece->record);
+    error = ekv_value_holds(db, &head->record, &piece->record, &above);
     return error == EKV_CORRUPT ? EKV_NOT_FOUND : error; /* an older copy of the head */
 }
 

@@ -58,6 +58,7 @@ struct ekv {
     uint32_t retain_count;  /* versions of a key that collections and merges keep, at most 255 */
     int64_t retain_span;    /* microseconds for which what gc empties is not erased, 0: none */
     bool pressed;           /* no room otherwise: older versions of deleted keys are let go */
+    uint32_t gc_next;       /* sector from which on victims are looked for, record by record */
     uint64_t reserved_size; /* uncommitted bytes of open transactions */
     uint64_t last_version;  /* of the newest commit */
     uint32_t recent_size;   /* bytes of log of the largest write of late */

@@ -17,8 +17,13 @@
 
 #include <assert.h>
 
+#include "own.h"
 #include "value.h"
 #include "work.h"
+
+enum {
+    RUN_ENTRY_SIZE = 6, /* bytes that a key takes in a run, its part of pages and filter included */
+};
 
 static struct ekv_memtable table_of(const struct ekv_txn *txn)
 {
@@ -96,20 +101,51 @@ static int write_new(struct ekv_txn *txn, struct ekv_key key, struct ekv_write *
     return found < 0 ? found : ekv_write_new(db, key, false, found == EKV_OK ? &old : NULL, write);
 }
 
+/* Bytes that are kept for a key of a transaction until its end: its record, and its entry in the
+ * run that may commit it. */
+static uint64_t staged_size(const struct ekv *db, struct ekv_key key, uint64_t size)
+{
+    return ekv_value_log_size(db, key, size) + RUN_ENTRY_SIZE;
+}
+
+/* Bytes that are reserved for a key that the transaction wrote already; 0 if it did not (`found`
+ * is not EKV_OK). */
+static int reserved_size(struct ekv_txn *txn, struct ekv_key key, int found, uint32_t index,
+                         uint64_t *reserved)
+{
+    const struct ekv_slot *slots = txn->entries;
+    struct ekv *db = txn->db;
+    struct ekv_record record;
+    uint64_t size = 0;
+    *reserved = 0;
+    if (found != EKV_OK)
+        return EKV_OK;
+    int error = ekv_record_read(&db->log, slots[index].address, &record);
+    if (!error && ekv_record_kind(&record) != EKV_RECORD_DELETE)
+        error = ekv_value_size(db, &record, &size);
+    *reserved = staged_size(db, key, size);
+    return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
+}
+
 static int write(struct ekv_txn *txn, struct ekv_key key, uint8_t kind, const void *value,
                  size_t size)
 {
     struct ekv *db = txn->db;
     struct ekv_memtable table = table_of(txn);
     struct ekv_slot slot = {.hash = ekv_key_hash(key)};
-    uint64_t log_size = ekv_value_log_size(db, key, size);
+    uint64_t staged = staged_size(db, key, size), before;
     uint32_t index;
     int found = ekv_memtable_find(&table, &db->log, key, slot.hash, EKV_VERSION_MAX, &index);
     if (found < 0)
         return found;
     if (found == EKV_NOT_FOUND && txn->count == txn->capacity)
         return EKV_MEMORY;
-    int error = ekv_write_begin(db, log_size, kind == EKV_RECORD_DELETE ? 0 : log_size, 0);
+    int error = reserved_size(txn, key, found, index, &before);
+    if (error)
+        return error;
+    /* What it replaces is garbage from then on. */
+    uint64_t growth = kind == EKV_RECORD_DELETE || staged < before ? 0 : staged - before;
+    error = ekv_write_begin(db, ekv_value_log_size(db, key, size), growth, 0);
     if (error)
         return error;
     struct ekv_write how;
@@ -127,8 +163,8 @@ static int write(struct ekv_txn *txn, struct ekv_key key, uint8_t kind, const vo
         return error;
     }
     appended(txn, slot.address, txn->count == 0);
-    txn->pending_size += log_size;
-    db->reserved_size += log_size;
+    txn->pending_size += staged - before;
+    db->reserved_size += staged - before;
     db->change++; /* cursors over the transaction look again */
     if (found == EKV_OK) {
         table.slots[index] = slot;
@@ -278,22 +314,31 @@ int ekv_txn_conflict(struct ekv_txn *txn, uint32_t *place, void *buffer, size_t 
     return error;
 }
 
-/* Bytes of the records alone: the pieces of large values stay where they are. */
+/* Bytes of log that the records take once more, with what stays unused at the ends of sectors; the
+ * pieces of large values stay where they are. */
 static int restage_size(const struct ekv_txn *txn, uint64_t *size)
 {
+    const struct ekv *db = txn->db;
     const struct ekv_slot *slots = txn->entries;
+    uint32_t body = ekv_format_record_size_max(ekv_format_of(db)), room = body;
     *size = 0;
     for (uint32_t i = 0; i < txn->count; i++) {
         struct ekv_record record;
-        int error = ekv_record_read(&txn->db->log, slots[i].address, &record);
+        int error = ekv_record_read(&db->log, slots[i].address, &record);
         if (error)
             return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
+        if (record.layout.size > room) {
+            *size += room;
+            room = body;
+        }
         *size += record.layout.size;
+        room -= record.layout.size;
     }
     return EKV_OK;
 }
 
-/* Appends all records once more, so that nothing stands between them. */
+/* Appends all records once more, so that nothing stands between them; but while the lock is let go
+ * for an erase somebody may come between these, too. */
 static int restage(struct ekv_txn *txn)
 {
     struct ekv *db = txn->db;
@@ -358,20 +403,6 @@ static int commit_by_record(struct ekv_txn *txn)
     return error;
 }
 
-/* The table as a run, for transactions that the memtable does not hold. */
-static int commit_by_run(struct ekv_txn *txn)
-{
-    struct ekv *db = txn->db;
-    struct ekv_memtable table = table_of(txn);
-    int error = apply_all(txn, true);
-    db->appending = NULL;
-    if (!error)
-        error = ekv_flush_table(db, &table);
-    db->failed |= error != EKV_OK; /* counted already, and perhaps committed */
-    db->last_version = ekv_log_position(&db->log) - 1;
-    return error;
-}
-
 /* True if a snapshot, cursor or transaction was opened since the begin: it must not see the records
  * that were appended before it, so their positions cannot be their versions. */
 static bool is_overtaken(const struct ekv_txn *txn)
@@ -382,12 +413,35 @@ static bool is_overtaken(const struct ekv_txn *txn)
     return false;
 }
 
+/* The table as a run, for transactions that the memtable does not hold. EKV_NOT_FOUND: somebody
+ * came between while the lock was let go for an erase, and must not see the records where they are;
+ * nothing changed. */
+static int commit_by_run(struct ekv_txn *txn)
+{
+    struct ekv *db = txn->db;
+    struct ekv_memtable table = table_of(txn);
+    int error = ekv_flush_build(db, &table);
+    if (error)
+        return error;
+    if (is_overtaken(txn) && db->appending != txn) {
+        ekv_own_again(db);
+        return EKV_NOT_FOUND;
+    }
+    db->appending = NULL;
+    error = apply_all(txn, true);
+    if (!error)
+        error = ekv_flush_built(db);
+    db->failed |= error != EKV_OK; /* counted already, and perhaps committed */
+    db->last_version = ekv_log_position(&db->log) - 1;
+    return error;
+}
+
 /* Makes room for `again` bytes of records and the commit, as a run or a record. */
 static int make_ready(struct ekv_txn *txn, uint64_t again, bool by_run)
 {
     struct ekv *db = txn->db;
     uint64_t run = ekv_flush_sectors(db) * (uint64_t)ekv_format_of(db)->geometry.sector_size +
-                   (uint64_t)txn->count * 6;
+                   (uint64_t)txn->count * RUN_ENTRY_SIZE;
     return ekv_write_begin(db, EKV_PAGE_SIZE + again + (by_run ? run : 0), 0,
                            by_run ? db->memtable.capacity + 1 : txn->count);
 }
@@ -409,8 +463,17 @@ static int gather(struct ekv_txn *txn, bool *by_run)
     return make_ready(txn, 0, true);
 }
 
+/* Makes sure that the commit record needs no other sector: taking one can let the lock go. */
+static int roll_ahead(struct ekv *db)
+{
+    struct ekv_record_layout layout = {.type = EKV_RECORD_COMMIT, .value_size = EKV_COMMIT_SIZE};
+    ekv_record_measure(ekv_format_of(db), &layout);
+    return layout.size > ekv_log_room(&db->log) ? ekv_log_roll(&db->log) : EKV_OK;
+}
+
 static int commit(struct ekv_txn *txn)
 {
+    enum { TRIES = 4 };
     struct ekv *db = txn->db;
     bool by_run = txn->count > db->memtable.capacity;
     struct ekv_record record;
@@ -418,11 +481,19 @@ static int commit(struct ekv_txn *txn)
     int error = check_from(txn, &index, &record);
     if (!error && db->appending == txn)
         error = make_ready(txn, 0, by_run);
-    if (!error && db->appending != txn) /* interrupted before, or by making room just now */
-        error = gather(txn, &by_run);
-    if (error)
-        return error;
-    return by_run ? commit_by_run(txn) : commit_by_record(txn);
+    for (uint32_t i = 0; !error && i < TRIES; i++) {
+        if (db->appending != txn) /* interrupted before, or while the lock was let go */
+            error = gather(txn, &by_run);
+        if (!error && !by_run)
+            error = roll_ahead(db);
+        if (error || (!by_run && db->appending != txn))
+            continue;
+        error = by_run ? commit_by_run(txn) : commit_by_record(txn);
+        if (error != EKV_NOT_FOUND)
+            return error;
+        error = EKV_OK;
+    }
+    return error ? error : EKV_PINNED;
 }
 
 int ekv_txn_commit(struct ekv_txn *txn)

@@ -520,6 +520,7 @@ struct way {
     uint32_t places[EKV_VALUE_LEVELS];
     uint32_t top;
     uint32_t bottom; /* level whose link is the piece */
+    uint32_t size;   /* bytes of the nodes */
 };
 
 static int way_find(struct ekv *db, const struct ekv_record *head, const struct ekv_record *piece,
@@ -537,6 +538,7 @@ static int way_find(struct ekv *db, const struct ekv_record *head, const struct 
     uint32_t level = node.level;
     way->top = level;
     way->addresses[level] = head->address;
+    way->size = head->layout.size;
     for (;;) {
         struct link link;
         struct ekv_found next;
@@ -558,6 +560,7 @@ static int way_find(struct ekv *db, const struct ekv_record *head, const struct 
             return error;
         level--;
         way->addresses[level] = link.address;
+        way->size += node.record.layout.size;
     }
 }
 
@@ -652,9 +655,12 @@ int ekv_value_move_uncounted(struct ekv *db, const struct ekv_found *head,
     return error;
 }
 
-int ekv_value_holds(struct ekv *db, const struct ekv_record *head, const struct ekv_record *piece)
+int ekv_value_holds(struct ekv *db, const struct ekv_record *head, const struct ekv_record *piece,
+                    uint32_t *above)
 {
-    struct way way;
-    return ekv_record_kind(head) == EKV_RECORD_HEAD ? way_find(db, head, piece, &way)
-                                                    : EKV_NOT_FOUND;
+    struct way way = {.size = 0};
+    int error =
+        ekv_record_kind(head) == EKV_RECORD_HEAD ? way_find(db, head, piece, &way) : EKV_NOT_FOUND;
+    *above = way.size;
+    return error;
 }

@@ -37,9 +37,10 @@ EKV_MUST_CHECK int ekv_value_visit(struct ekv *db, const struct ekv_record *reco
  * small for what is taken off; the store is read-only from then on. */
 EKV_MUST_CHECK int ekv_value_count(struct ekv *db, const struct ekv_record *record, bool add);
 
-/* EKV_OK if the tree of `head` holds `piece` (a chunk or list record), EKV_NOT_FOUND if not. */
+/* EKV_OK if the tree of `head` holds `piece` (a chunk or list record), EKV_NOT_FOUND if not.
+ * `above`: bytes of the records from the head down to it, which move with it. */
 EKV_MUST_CHECK int ekv_value_holds(struct ekv *db, const struct ekv_record *head,
-                                   const struct ekv_record *piece);
+                                   const struct ekv_record *piece, uint32_t *above);
 
 /* Records that were copied: from where to where. */
 struct ekv_moves {

@@ -103,7 +103,12 @@ static int find_more(struct ekv *db)
     }
     if (db->catalog.replay_sequence < ekv_flush_sequence(db))
         return flush_now(db);
-    return ekv_merge_force(db);
+    int error = ekv_merge_force(db);
+    if ((error != EKV_NOT_FOUND && error != EKV_FULL) ||
+        db->catalog.replay_sequence == db->log.sequence)
+        return error;
+    db->appending = NULL; /* what it wrote over lies in sectors that replay needs until then */
+    return flush_now(db);
 }
 
 /* Bytes of log that could be written now and after the next edit of the manifest. */
@@ -142,7 +147,7 @@ static int collect_room(struct ekv *db, uint64_t size, uint32_t floor)
             return EKV_OK;
         int error = EKV_NOT_FOUND;
         if (available + emptied < need && (available > 1 || emptied == 0) && may_collect(db, floor))
-            error = ekv_gc(db, EKV_GC_ANY);
+            error = ekv_gc(db, vain > 0 ? EKV_GC_EXACTLY : EKV_GC_ANY);
         vain = error || room_of(db) > room ? 0 : vain + 1;
         if (error == EKV_NOT_FOUND || error == EKV_FULL)
             error = find_more(db);

@@ -1,0 +1,227 @@
+/* Room: what fits is taken, what was staged can be committed, and what frees is never refused, on
+ * stores of any size, full of garbage, of transactions and after losses of power.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include <cmocka.h>
+
+#include "fixture.h"
+
+enum { TABLE = 4096 };
+
+static struct fixture on;
+static uint32_t tables[3][TABLE * 2];
+
+static int teardown(void **state)
+{
+    (void)state;
+    fixture_stop(&on);
+    return 0;
+}
+
+static void begin(struct ekv_txn *txn, int table)
+{
+    assert_ok(ekv_txn_begin(txn, on.db, tables[table], sizeof tables[table]));
+}
+
+/* Large values, each put three times with other bytes. */
+static uint32_t stage_large(struct ekv_txn *txn, uint32_t wanted)
+{
+    uint64_t random = 7;
+    uint32_t count = 0;
+    for (uint32_t total = 0; total < wanted; count++) {
+        uint32_t size = 100 + fixture_below(&random, 300) * fixture_below(&random, 1365);
+        for (uint32_t again = 1; again <= 3; again++) {
+            fixture_fill(on.value, size, count + again);
+            assert_ok(ekv_txn_put(txn, fixture_key(count), on.value, size));
+        }
+        model_put(&on.model, fixture_key(count), on.value, size);
+        total += size;
+    }
+    return count;
+}
+
+static void what_a_transaction_wrote_over_is_room_again(void **state)
+{
+    (void)state;
+    static const struct ekv_geometry geometry = {4096, 2048, 1, false};
+    for (int interrupted = 0; interrupted < 2; interrupted++) {
+        fixture_start(&on, geometry, 512);
+        for (uint32_t round = 0; round < 3; round++) {
+            struct ekv_txn txn;
+            begin(&txn, 0);
+            uint32_t count = stage_large(&txn, geometry.sector_count * 4096 / 3);
+            if (interrupted)
+                fixture_put(&on, fixture_key(9999), 100, round);
+            assert_ok(ekv_txn_commit(&txn));
+            assert_int_equal(fixture_stat(&on).reserved_size, 0);
+            if (round == 2)
+                fixture_verify(&on);
+            while (count > 0)
+                fixture_delete(&on, fixture_key(--count));
+        }
+        fixture_reload(&on);
+        fixture_stop(&on);
+    }
+}
+
+static void a_key_that_is_staged_again_and_again_takes_its_room_once(void **state)
+{
+    (void)state;
+    struct ekv_txn txn;
+    fixture_start(&on, (struct ekv_geometry){1024, 32, 1, true}, 16);
+    begin(&txn, 0);
+    for (uint32_t n = 0; n < 3000; n++) {
+        uint32_t key = n % 20;
+        fixture_fill(on.value, 40 + n % 100, n);
+        assert_ok(n % 7 == 6 && n > 20
+                      ? ekv_txn_delete(&txn, fixture_key(key))
+                      : ekv_txn_put(&txn, fixture_key(key), on.value, 40 + n % 100));
+        if (n % 7 == 6 && n > 20) {
+            assert_ok(ekv_txn_put(&txn, fixture_key(key), on.value, 40 + n % 100));
+        }
+        model_put(&on.model, fixture_key(key), on.value, 40 + n % 100);
+        assert_true(fixture_stat(&on).reserved_size < 20 * 250);
+    }
+    assert_ok(ekv_txn_commit(&txn));
+    fixture_verify(&on);
+    fixture_reload(&on);
+}
+
+/* Puts by others, right up to the last that is taken; how many there were. */
+static uint32_t fill_up(uint32_t size)
+{
+    uint32_t count = 0;
+    int error;
+    fixture_fill(on.value, size, 1);
+    while (!(error = ekv_put(on.db, fixture_key(100000 + count), on.value, size)))
+        model_put(&on.model, fixture_key(100000 + count++), on.value, size);
+    assert_result(error, EKV_FULL);
+    return count;
+}
+
+static void what_was_staged_can_be_committed_on_a_full_store(void **state)
+{
+    (void)state;
+    static const uint32_t staged[] = {20, 500, 900, 1700};
+    for (size_t i = 0; i < sizeof staged / sizeof staged[0]; i++) {
+        struct ekv_txn txn;
+        struct model model;
+        fixture_start(&on, (struct ekv_geometry){4096, 256, 1, false}, 512);
+        begin(&txn, 0);
+        model_init(&model);
+        for (uint32_t n = 0; n < staged[i]; n++) {
+            fixture_fill(on.value, 400, n);
+            assert_ok(ekv_txn_put(&txn, fixture_key(n), on.value, 400));
+            model_put(&model, fixture_key(n), on.value, 400);
+        }
+        uint32_t others = fill_up(400);
+        assert_true(others > 100);
+        fixture_delete(&on, fixture_key(100000)); /* removing still works */
+        assert_ok(ekv_txn_commit(&txn));
+        for (uint32_t n = 0; n < model.count; n++)
+            model_put(&on.model, model_key(&model.entries[n]), model.entries[n].value->bytes,
+                      model.entries[n].value->size);
+        model_free(&model);
+        fixture_verify(&on);
+        fixture_reload(&on);
+        while (--others > 0)
+            fixture_delete(&on, fixture_key(100000 + others));
+        fixture_verify(&on);
+        fixture_stop(&on);
+    }
+}
+
+/* --- A reader that comes while the lock is let go -------------------------------------------- */
+
+static struct {
+    bool armed, inside, opened;
+    unsigned writers;
+    struct ekv_snapshot snapshot;
+} reader;
+
+static void lock(void *context)
+{
+    (void)context;
+    reader.writers++;
+}
+
+/* The first time that the write lock is let go for an erase, a snapshot is opened. */
+static void unlock(void *context)
+{
+    (void)context;
+    reader.writers--;
+    if (!reader.armed || reader.inside)
+        return;
+    reader.inside = true;
+    reader.armed = false;
+    reader.opened = true;
+    ekv_snapshot_open(&reader.snapshot, on.db);
+    reader.inside = false;
+}
+
+static void a_snapshot_that_comes_during_a_commit_sees_none_of_it(void **state)
+{
+    (void)state;
+    static const struct ekv_locks locks = {lock, unlock, lock, unlock};
+    static const struct ekv_mount_options options = {.memtable_count = 16, .locks = &locks};
+    uint32_t met = 0;
+    for (uint32_t count = 5; count <= 400; count = count * 5 / 4) {
+        for (int interrupted = 0; interrupted < 2; interrupted++) {
+            struct ekv_txn txn;
+            struct model before;
+            fixture_start_options(&on, (struct ekv_geometry){1024, 256, 1, false}, &options,
+                                  NOR_AGED);
+            for (uint32_t n = 0; n < 5; n++)
+                fixture_put(&on, fixture_key(n), 50, n);
+            model_init(&before);
+            begin(&txn, 0);
+            for (uint32_t n = 0; n < count; n++) {
+                fixture_fill(on.value, 100, n);
+                assert_ok(ekv_txn_put(&txn, fixture_key(n), on.value, 100));
+            }
+            if (interrupted)
+                fixture_put(&on, fixture_key(9999), 50, 1);
+            model_copy(&before, &on.model);
+            reader.opened = false;
+            reader.armed = true;
+            assert_ok(ekv_txn_commit(&txn));
+            reader.armed = false;
+            for (uint32_t n = 0; n < count; n++) {
+                fixture_fill(on.value, 100, n);
+                model_put(&on.model, fixture_key(n), on.value, 100);
+            }
+            if (reader.opened) {
+                struct model_why why;
+                /* Its last act lets the lock go as well: who comes then sees all of it. */
+                bool none = model_equals_snapshot(&before, &reader.snapshot, &why);
+                met += none;
+                if (!none && !model_equals_snapshot(&on.model, &reader.snapshot, &why))
+                    fail_msg("%u keys: %s", (unsigned)count, why.text);
+                ekv_snapshot_close(&reader.snapshot);
+            }
+            model_free(&before);
+            fixture_verify(&on);
+            fixture_reload(&on);
+            fixture_stop(&on);
+        }
+    }
+    assert_true(met > 10);
+}
+
+#define TEST(test) cmocka_unit_test_teardown(test, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(what_a_transaction_wrote_over_is_room_again),
+        TEST(a_key_that_is_staged_again_and_again_takes_its_room_once),
+        TEST(what_was_staged_can_be_committed_on_a_full_store),
+        TEST(a_snapshot_that_comes_during_a_commit_sees_none_of_it),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
