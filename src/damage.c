@@ -146,11 +146,19 @@ int ekv_damage_end(struct ekv *db)
     struct ekv_record record;
     uint32_t next = db->log.next;
     if (!db->closed && next >= format->ring_count && next < format->geometry.sector_count) {
-        int error = whole_record(db, next, db->log.sequence + 1, format->body_offset, &record);
-        if (error == EKV_OK)
-            return ekv_corrupt();
-        if (error == EKV_IO)
-            return error;
+        struct ekv_stamp_b stamp;
+        /* One that is whole: the log ended in a hole before it. A crash of the host can take a
+         * stamp only with the block that it lies in. */
+        int error = ekv_sector_stamp_read(&db->sectors, next, &stamp);
+        bool apart =
+            ekv_flash_unordered(&db->sectors.flash) &&
+            format->body_offset / EKV_HOST_BLOCK != ekv_stamp_b_offset(format) / EKV_HOST_BLOCK;
+        if (error == EKV_NOT_FOUND && !apart)
+            error = whole_record(db, next, db->log.sequence + 1, format->body_offset, &record);
+        else
+            error = error < 0 ? error : EKV_NOT_FOUND;
+        if (error == EKV_OK || error == EKV_IO)
+            return error == EKV_OK ? ekv_corrupt() : error;
     }
     return db->manifest.torn ? check_manifest(db) : EKV_OK;
 }

@@ -309,6 +309,7 @@ int ekv_mount(struct ekv **db, const struct ekv_flash *flash,
     if (error)
         return error;
     self->sectors.cursor = self->log.sector + 1; /* where the last session went on */
+    self->sectors.freed_since_sync = true;       /* a killed process may have left it unsynced */
     self->read_only |= options->read_only;
     self->locks = self->sectors.locks = options->locks;
     self->lock_context = self->sectors.lock_context = options->lock_context;
@@ -349,7 +350,8 @@ int ekv_unmount(struct ekv *db)
             closed = EKV_OK; /* the next mount recovers */
         error = error && error != EKV_FULL ? error : closed;
     }
-    if (!error && opened)
+    /* Even if nothing was written: who wrote before may have been killed before it was certain. */
+    if (!error && (opened || ekv_is_writable(db)))
         error = ekv_flash_sync(&db->sectors.flash, false);
     ekv_unlock_write(db);
     return error;

@@ -41,7 +41,7 @@ struct ekv_geometry {
  *   sync:    may be NULL. Returns when all earlier programs and erases will survive a crash of the
  *            host. A NOR chip needs none; a host file does. With `barrier_only` it is enough that
  *            nothing later becomes durable before what came earlier.
-
+ *
  * `map` of struct ekv_flash is NULL, or the whole flash readable in memory for as long as the store
  * is mounted. */
 struct ekv_flash_driver {
@@ -66,6 +66,15 @@ static inline uint32_t ekv_flash_size(const struct ekv_flash *flash)
 {
     return flash->geometry.sector_size * flash->geometry.sector_count;
 }
+
+/* True if a crash of the host can lose what was written since the last sync, and keep parts of it:
+ * any 512-byte block may then be as it was at any moment since. */
+static inline bool ekv_flash_unordered(const struct ekv_flash *flash)
+{
+    return flash->driver->sync != NULL;
+}
+
+enum { EKV_HOST_BLOCK = 512 };
 
 /* The four operations, checked. Errors: EKV_IO when the driver failed, EKV_CORRUPT when the range
  * lies outside the flash (an address that came from flash lied). A misaligned program or an erase

@@ -132,7 +132,14 @@ static int publish(struct ekv *db, uint32_t added)
     replay_position(db);
     db->change++;
     db->flushes++;
-    return ekv_publish(db, added);
+    int error = ekv_publish(db, added);
+    /* If a crash of the host took the edit and left the log behind it, a replay would need slots
+     * for the keys of two memtables. */
+    if (error || added == 0)
+        return error;
+    error = ekv_flash_sync(&db->sectors.flash, true);
+    db->failed |= error != EKV_OK;
+    return error;
 }
 
 int ekv_flush_built(struct ekv *db)

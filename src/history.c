@@ -29,7 +29,8 @@ static int read_place(struct ekv *db, struct place *place)
                            &place->found.record);
 }
 
-/* Puts a place at the begin of a sector. EKV_NOT_FOUND: it holds no log. */
+/* Puts a place at the begin of a sector. EKV_NOT_FOUND: it holds no log, or what a crash left
+ * behind the log's end. */
 static int enter(struct ekv *db, uint32_t sector, struct place *place, struct ekv_stamp_b *stamp)
 {
     const struct ekv_format *format = ekv_format_of(db);
@@ -41,7 +42,8 @@ static int enter(struct ekv *db, uint32_t sector, struct place *place, struct ek
     place->sector = sector;
     place->offset = format->body_offset;
     place->found.sequence = stamp->sequence;
-    return stamp->kind == EKV_KIND_LOG ? EKV_OK : EKV_NOT_FOUND;
+    return stamp->kind == EKV_KIND_LOG && stamp->sequence <= db->log.sequence ? EKV_OK
+                                                                              : EKV_NOT_FOUND;
 }
 
 /* The next record behind a place, in the successor of its sector if it was the last. */
@@ -122,16 +124,18 @@ static int is_indexed(struct ekv *db, const struct ekv_found *at, struct ekv_key
     return error == EKV_NOT_FOUND ? EKV_OK : error;
 }
 
-/* Where the last record of a place's sector ends. */
+/* Where the whole records from the begin of a place's sector on end. */
 static int sector_end(struct ekv *db, struct place place, uint32_t *end)
 {
+    const struct ekv_format *format = ekv_format_of(db);
     int error = EKV_OK;
-    while (!error) {
-        place.offset += place.found.record.layout.size;
-        *end = place.offset;
-        error = read_place(db, &place);
+    *end = format->body_offset;
+    while (!error && *end < format->geometry.sector_size) {
+        error = ekv_record_find(&db->log, ekv_address(format, place.sector, *end),
+                                place.found.sequence, &place.found.record);
         if (!error)
-            error = ekv_record_verify(&db->log, &place.found.record, place.found.sequence);
+            *end =
+                ekv_offset_of(format, place.found.record.address) + place.found.record.layout.size;
     }
     return error == EKV_IO ? error : EKV_OK;
 }
@@ -139,7 +143,8 @@ static int sector_end(struct ekv *db, struct place place, uint32_t *end)
 /* True if a place is sure to hold what was programmed there. What lies at the end of a sector may
  * have been in flight when power was lost: recovery copied what counted, and the rest may read well
  * by chance. The next session says in the stamp of its first sector what is proven; where that was
- * used again, the last page is in doubt, and counts if it holds what retention promises. */
+ * used again, the last page is in doubt, and whatever lies behind a record that is not whole: that
+ * counts if it holds what retention promises. */
 static int is_proven(struct ekv *db, const struct place *place, bool *proven)
 {
     const struct ekv_format *format = ekv_format_of(db);
@@ -164,12 +169,6 @@ static int is_proven(struct ekv *db, const struct place *place, bool *proven)
     return error || *proven ? error : ekv_retain_needs(db, &place->found, proven);
 }
 
-static int touch(struct ekv *db, const struct ekv_record *record, void *context)
-{
-    (void)db, (void)record, (void)context;
-    return EKV_OK;
-}
-
 /* True if the record is a whole, committed version. */
 static int is_version(struct ekv *db, const struct place *place, struct ekv_key key,
                       uint64_t version, bool *yes)
@@ -178,8 +177,8 @@ static int is_version(struct ekv *db, const struct place *place, struct ekv_key 
     bool proven;
     *yes = false;
     int error = ekv_record_verify(&db->log, &found->record, found->sequence);
-    if (!error && ekv_record_kind(&found->record) == EKV_RECORD_HEAD)
-        error = ekv_value_visit(db, &found->record, touch, NULL);
+    if (!error)
+        error = ekv_value_whole(db, found);
     if (error)
         return error == EKV_IO ? error : EKV_OK;
     error = is_proven(db, place, &proven);
@@ -283,6 +282,7 @@ int ekv_history_get(struct ekv_history *history, uint64_t offset, void *buffer, 
     int error = current(history, &found);
     if (!error && ekv_record_kind(&found.record) != EKV_RECORD_DELETE)
         error = ekv_value_read(db, &found, offset, buffer, capacity, &copied);
+    error = error == EKV_CORRUPT ? EKV_NOT_FOUND : error; /* a piece's sector was used again */
     ekv_unlock_read(db);
     if (size)
         *size = copied;

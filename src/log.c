@@ -77,8 +77,9 @@ int ekv_log_start(struct ekv_log *log, uint32_t sequence, uint32_t previous_end)
         int error = ekv_sector_take(sectors, EKV_SECTOR_LOG, &first);
         if (!error && pair)
             error = ekv_sector_take(sectors, EKV_SECTOR_LOG, &second);
-        if (!error)
-            error = enter(log, first, sequence, second, previous_end);
+        if (error)
+            return error; /* a sync failed: no other sector helps */
+        error = enter(log, first, sequence, second, previous_end);
         if (error != EKV_IO || ekv_sectors_failing(sectors))
             return error;
     }

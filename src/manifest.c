@@ -254,6 +254,7 @@ static int put_all(struct ekv_manifest *manifest, const struct ekv_catalog *cata
                    uint8_t type)
 {
     int error = frame_begin(manifest);
+    uint32_t begin = manifest->offset, sequence = manifest->sequence;
     if (!error && type == EKV_FRAME_CHECKPOINT)
         error = put_store(manifest, catalog, type);
     if (!error)
@@ -262,6 +263,9 @@ static int put_all(struct ekv_manifest *manifest, const struct ekv_catalog *cata
         error = put_runs(manifest, catalog, added, type);
     for (uint8_t kind = EKV_ITEM_LOG; !error && kind <= EKV_ITEM_RESTING; kind++)
         error = put_table(manifest, kind, type);
+    /* What a crash of the host may lose of earlier frames must not leave the final one. */
+    if (!error && (manifest->offset != begin || manifest->sequence != sequence))
+        error = ekv_flash_sync(&manifest->sectors->flash, true);
     return error ? error : frame_end(manifest, type | EKV_FRAME_FINAL);
 }
 
@@ -330,6 +334,8 @@ static int chain_new(struct ekv_manifest *manifest, const struct ekv_catalog *ca
         error = extend(manifest, sequence, EKV_NO_SECTOR, suspect);
         if (!error) {
             error = frames ? chain_copy(manifest, frames) : put_checkpoint(manifest, catalog);
+            if (!error) /* so that a proof never survives a crash of the host that they do not */
+                error = ekv_flash_sync(&manifest->sectors->flash, true);
             if (!error)
                 error = put_proofs(manifest);
             again = error == EKV_IO && !ekv_sectors_failing(manifest->sectors);
@@ -589,11 +595,13 @@ static int chain_copy(struct ekv_manifest *manifest, const struct frames *frames
             manifest->offset = begin.offset;
             error = ekv_ring_frame(manifest->sectors, &begin, &type, &size);
         }
+        bool final = same_place(&from, end);
+        if (!error && final) /* as in put_all */
+            error = ekv_flash_sync(&manifest->sectors->flash, true);
         if (error)
             break;
         manifest->frame_size = size + EKV_FRAME_HEAD_SIZE;
-        error = frame_end(manifest,
-                          EKV_FRAME_CHECKPOINT | (same_place(&from, end) ? EKV_FRAME_FINAL : 0));
+        error = frame_end(manifest, EKV_FRAME_CHECKPOINT | (final ? EKV_FRAME_FINAL : 0));
     }
     return error == EKV_NOT_FOUND ? EKV_CORRUPT : error;
 }

@@ -21,6 +21,7 @@
 
 #include <assert.h>
 
+#include "own.h"
 #include "value.h"
 
 /* Moves what is live in the last page of the old log. */
@@ -115,15 +116,35 @@ static void free_next(struct ekv *db, uint32_t next)
 }
 
 /* Up to where the old head's records are proven: by the program that followed, or by the flush. The
- * last page written is what was in flight. */
+ * last page written is what was in flight; it may lie behind the records' end. */
 static uint32_t proven_end(const struct ekv *db)
 {
     const struct ekv_format *format = ekv_format_of(db);
     uint32_t end = ekv_max(format->body_offset, ekv_offset_of(format, db->log.copy_address));
     if (!db->log.copy || ekv_sector_of(format, db->log.copy_address) != db->log.sector)
         return db->log.offset;
-    return db->log.sequence == db->catalog.replay_sequence ? ekv_max(end, db->catalog.replay_offset)
-                                                           : end;
+    if (db->log.sequence == db->catalog.replay_sequence)
+        end = ekv_max(end, db->catalog.replay_offset);
+    return ekv_min(end, db->log.offset);
+}
+
+/* A crash of the host may have left sectors of the log behind what it took of it. They count for
+ * nothing, but their numbers come again, and their records would be old versions of their keys that
+ * never were. */
+static int erase_later(struct ekv *db, uint32_t sequence)
+{
+    uint32_t count = ekv_format_of(db)->geometry.sector_count;
+    for (uint32_t i = 0; ekv_flash_unordered(&db->sectors.flash) && i < count; i++) {
+        struct ekv_stamp_b stamp;
+        if (!ekv_own_usable(ekv_sector_state(&db->sectors, i)))
+            continue;
+        int error = ekv_sector_stamp_read(&db->sectors, i, &stamp);
+        if (!error && stamp.kind == EKV_KIND_LOG && stamp.sequence > sequence)
+            error = ekv_sector_erase(&db->sectors, i);
+        if (error < 0)
+            return error;
+    }
+    return EKV_OK;
 }
 
 static int recover(struct ekv *db)
@@ -147,7 +168,9 @@ static int recover(struct ekv *db)
      */
     if (end == ekv_format_of(db)->body_offset && sequence != db->catalog.replay_sequence)
         ekv_sector_set(&db->sectors, sector, EKV_SECTOR_FREE);
-    error = ekv_log_start(&db->log, sequence + 2, proven_end(db) | EKV_END_RESUMED);
+    error = erase_later(db, sequence);
+    if (!error)
+        error = ekv_log_start(&db->log, sequence + 2, proven_end(db) | EKV_END_RESUMED);
     if (error)
         return error;
     error = move_away(db, sector, sequence, end);

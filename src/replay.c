@@ -289,6 +289,32 @@ static int enter_successor(struct ekv *db, struct place here, struct ekv_stamp_b
     return enter_sector(db, here.next, here.sequence + 1, ekv_format_of(db)->body_offset, stamp);
 }
 
+/* True if a crash of the host explains that no record begins at `here` though one did: up to `end`,
+ * where the sector before said it ended (`whole`) or a later record begins. A block that was not
+ * written back is blank from some place on, and no record stands behind that. What the manifest has
+ * counted was synced before. */
+static int is_lost(struct ekv *db, struct place here, uint32_t end, bool whole, bool *lost)
+{
+    const struct ekv_format *format = ekv_format_of(db);
+    uint32_t begin = here.offset;
+    int error = EKV_OK;
+    *lost = false;
+    if (!ekv_flash_unordered(&db->sectors.flash) ||
+        ekv_position(format, here.sequence, begin) < db->catalog.counted)
+        return EKV_OK;
+    while (!error && begin < end && !*lost) {
+        uint8_t last = 0;
+        uint32_t block = ekv_align(begin + 1, EKV_HOST_BLOCK);
+        if (block > end && !whole)
+            break;
+        begin = ekv_min(block, end);
+        error = ekv_flash_read(&db->sectors.flash, ekv_address(format, here.sector, begin - 1),
+                               &last, 1);
+        *lost = last == 0xff;
+    }
+    return error;
+}
+
 /* Where no record follows: the log goes on in the successor, or behind damage, or it ends here. */
 static int go_on(struct ekv *db, bool *ended)
 {
@@ -301,15 +327,17 @@ static int go_on(struct ekv *db, bool *ended)
     uint32_t end;
     go_to(&db->log, here);
     int error = ekv_damage_behind(db, next == EKV_OK, &end);
-    if (error == EKV_NOT_FOUND && next != EKV_OK) {
-        *ended = true;
-        return EKV_OK;
-    }
     if (error < 0)
         return error;
     bool inside = error == EKV_OK;
+    *ended = !inside && next != EKV_OK;
+    if (*ended)
+        return EKV_OK;
     if (!inside)
-        end = stamp.previous_end;
+        end = ekv_min(stamp.previous_end, format->geometry.sector_size);
+    error = is_lost(db, here, end, !inside, ended);
+    if (error || *ended)
+        return error;
     db->read_only = db->damaged = true; /* nothing is written over what is left */
     error = end > here.offset ? ekv_damage_pass(db, end) : EKV_OK;
     here.offset = end;

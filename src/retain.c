@@ -47,23 +47,14 @@ int ekv_retain_needs(struct ekv *db, const struct ekv_found *older, bool *needed
     return error || !*needed ? error : was_committed(db, older, needed);
 }
 
-static int touch(struct ekv *db, const struct ekv_record *record, void *context)
-{
-    (void)db, (void)record, (void)context;
-    return EKV_OK;
-}
-
 int ekv_retain_move(struct ekv *db, const struct ekv_found *older)
 {
     const struct ekv_format *format = ekv_format_of(db);
     struct ekv_record_layout layout = older->record.layout;
     uint32_t address;
-    if (ekv_record_kind(&older->record) == EKV_RECORD_HEAD) {
-        /* Once a piece was moved, an older copy of its head leads nowhere. */
-        int error = ekv_value_visit(db, &older->record, touch, NULL);
-        if (error)
-            return error == EKV_CORRUPT ? EKV_OK : error;
-    }
+    int error = ekv_value_whole(db, older);
+    if (error) /* once a piece was moved, an older copy of its head leads nowhere */
+        return error == EKV_CORRUPT ? EKV_OK : error;
     layout.type |= EKV_RECORD_MOVED | EKV_RECORD_COUNTED;
     ekv_record_measure(format, &layout);
     if (layout.size > ekv_format_record_size_max(format))

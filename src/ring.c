@@ -60,7 +60,7 @@ int ekv_ring_frame(struct ekv_sectors *sectors, struct ekv_ring_place *place, ui
 
 /* Where no frame is: looks for one behind it in the chain, up to sequence number `last`. One frame
  * at most was in flight when power was lost, and it was the last: a whole one behind it means
- * damage. */
+ * damage. A host that crashed may have lost any frame of a checkpoint that no edit follows yet. */
 static int frame_behind(struct ekv_sectors *sectors, struct ekv_ring_place place, uint32_t last)
 {
     const struct ekv_format *format = &sectors->format;
@@ -76,8 +76,11 @@ static int frame_behind(struct ekv_sectors *sectors, struct ekv_ring_place place
                 return error == EKV_NOT_FOUND ? EKV_CORRUPT : error;
             place.offset = format->body_offset;
         }
-        int error = ekv_ring_frame(sectors, &place, &type, &size);
-        if (error != EKV_NOT_FOUND)
+        struct ekv_ring_place behind = place;
+        int error = ekv_ring_frame(sectors, &behind, &type, &size);
+        bool lost = ekv_flash_unordered(&sectors->flash) && error == EKV_OK &&
+                    (type & ~EKV_FRAME_FINAL) == EKV_FRAME_CHECKPOINT;
+        if (error != EKV_NOT_FOUND && !lost)
             return error;
     }
 }

@@ -192,6 +192,7 @@ static int erase_unlocked(struct ekv_sectors *sectors, uint32_t sector)
     if (barrier)
         error = ekv_flash_sync(&sectors->flash, true);
     bool synced = error == EKV_OK;
+    sectors->erased_since_sync |= synced;
     if (!error)
         error = ekv_flash_erase(&sectors->flash, sector);
     if (sectors->locks)
@@ -301,13 +302,30 @@ int ekv_sector_prepare(struct ekv_sectors *sectors)
     return EKV_FULL;
 }
 
+/* What a crash of the host loses of a sector in use is blank only if its erase survives. The lock
+ * is let go as for the erase. */
+static int settle_erases(struct ekv_sectors *sectors)
+{
+    if (!sectors->erased_since_sync || !ekv_flash_unordered(&sectors->flash))
+        return EKV_OK;
+    if (sectors->locks)
+        sectors->locks->unlock_write(sectors->lock_context);
+    int error = ekv_flash_sync(&sectors->flash, true);
+    if (sectors->locks)
+        sectors->locks->lock_write(sectors->lock_context);
+    sectors->erased_since_sync = error != EKV_OK;
+    return error;
+}
+
 int ekv_sector_take(struct ekv_sectors *sectors, enum ekv_sector_state state, uint32_t *sector)
 {
-    if (sectors->counts[EKV_SECTOR_READY] == 0) {
-        int error = ekv_sector_prepare(sectors);
-        if (error)
-            return error;
-    }
+    int error = EKV_OK;
+    if (sectors->counts[EKV_SECTOR_READY] == 0)
+        error = ekv_sector_prepare(sectors);
+    if (!error)
+        error = settle_erases(sectors);
+    if (error)
+        return error;
     *sector = sectors->ready[0];
     uint32_t left = sectors->counts[EKV_SECTOR_READY] - 1;
     memmove(sectors->ready, sectors->ready + 1, left * sizeof sectors->ready[0]);

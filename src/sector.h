@@ -49,6 +49,7 @@ struct ekv_sectors {
     uint32_t distrusted_count;
     uint32_t failures; /* of programs and erases since the last that went well */
     bool freed_since_sync;
+    bool erased_since_sync;
     uint64_t erases, programs, programmed_size;
     uint8_t scratch[EKV_PAGE_SIZE]; /* for stamps and manifest frames while they are written */
 };
@@ -99,7 +100,7 @@ static inline uint32_t ekv_sectors_available(const struct ekv_sectors *sectors)
 EKV_MUST_CHECK int ekv_sector_prepare(struct ekv_sectors *sectors);
 
 /* Takes a ready sector (preparing one if there is none) for `state`; stamp B is still to come.
- * Errors: EKV_FULL. */
+ * Errors: EKV_FULL. Flash: on a host a sync barrier if sectors were erased since the last. */
 EKV_MUST_CHECK int ekv_sector_take(struct ekv_sectors *sectors, enum ekv_sector_state state,
                                    uint32_t *sector);
 

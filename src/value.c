@@ -327,12 +327,12 @@ static int piece_offset(struct ekv *db, const struct ekv_record *piece, uint32_t
 }
 
 /* Finds the chunk that holds byte `offset` of a value; the offset becomes one in the chunk. */
-static int chunk_find(struct ekv *db, const struct ekv_record *head, uint32_t *offset,
+static int chunk_find(struct ekv *db, const struct ekv_found *head, uint32_t *offset,
                       struct ekv_found *chunk)
 {
     struct node node;
     uint32_t wanted = *offset, begin = 0;
-    int error = node_open(db, head, &node);
+    int error = node_open(db, &head->record, &node);
     while (!error) {
         struct link link;
         uint32_t place, level = node.level;
@@ -341,6 +341,8 @@ static int chunk_find(struct ekv *db, const struct ekv_record *head, uint32_t *o
             return ekv_corrupt(); /* the link above it promised more */
         if (!error)
             error = piece_read(db, &link, level, chunk);
+        if (!error && chunk->sequence > head->sequence)
+            error = ekv_corrupt(); /* of another value: what was here was erased since */
         if (!error && level == 0)
             error = piece_offset(db, &chunk->record, &begin);
         if (!error && level == 0 && begin != wanted - *offset)
@@ -360,7 +362,7 @@ static int read_chunks(struct ekv *db, const struct ekv_found *found, uint64_t o
     while (*size < capacity) {
         struct ekv_found chunk;
         uint32_t inside = (uint32_t)(offset + *size);
-        int error = chunk_find(db, &found->record, &inside, &chunk);
+        int error = chunk_find(db, found, &inside, &chunk);
         if (error)
             return error == EKV_NOT_FOUND ? EKV_OK : error; /* the end of the value */
         uint32_t begin = chunk.record.layout.head_size + chunk.record.layout.key_size +
@@ -443,6 +445,27 @@ int ekv_value_visit(struct ekv *db, const struct ekv_record *record,
         places[level] = 0;
     }
     return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
+}
+
+/* A piece lies before what links it; where it does not, its sector was used again since. */
+static int predates(struct ekv *db, const struct ekv_record *record, void *context)
+{
+    const struct ekv_found *head = context;
+    uint32_t sequence;
+    if (record->address == head->record.address)
+        return EKV_OK;
+    int error = ekv_log_sequence(&db->log, record->address, &sequence);
+    if (!error && sequence > head->sequence)
+        error = EKV_CORRUPT;
+    return error == EKV_NOT_FOUND ? EKV_CORRUPT : error;
+}
+
+int ekv_value_whole(struct ekv *db, const struct ekv_found *found)
+{
+    struct ekv_found head = *found;
+    if (ekv_record_kind(&found->record) != EKV_RECORD_HEAD)
+        return EKV_OK;
+    return ekv_value_visit(db, &found->record, predates, &head);
 }
 
 static void add(struct ekv *db, uint32_t address, uint32_t size)

@@ -33,6 +33,10 @@ EKV_MUST_CHECK int ekv_value_visit(struct ekv *db, const struct ekv_record *reco
                                                 void *context),
                                    void *context);
 
+/* EKV_OK if all pieces of a version are still there, and not others that were written in their
+ * place since; EKV_CORRUPT if not. Flash: reads the whole value. */
+EKV_MUST_CHECK int ekv_value_whole(struct ekv *db, const struct ekv_found *found);
+
 /* Adds all records of a value to the live counts, or takes them off. EKV_CORRUPT: a count is too
  * small for what is taken off; the store is read-only from then on. */
 EKV_MUST_CHECK int ekv_value_count(struct ekv *db, const struct ekv_record *record, bool add);

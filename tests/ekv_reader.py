@@ -284,8 +284,19 @@ class Store(Format):
                     rest = self.image[address:(sector + 1) * self.sector_size][:256]
                     self.closed = self.closed and not rest.strip(b"\xff")
                     return
-                require(successor.previous_end == offset, "the log is damaged")
+                if successor.previous_end != offset:
+                    require(self._is_lost(sector, sequence, offset, successor.previous_end),
+                            "the log is damaged")
+                    return
                 sector, sequence, offset, stamp = stamp.next, sequence + 1, self.body, successor
+
+    def _is_lost(self, sector, sequence, begin, end):
+        """Whether a crash of the host explains that there is no record at `begin`, though there was
+        one up to `end`: a block of the file in between is as it was before."""
+        if sequence * self.sector_size + begin < self.state["counted"]:
+            return False
+        ends = {*range(align(begin + 1, 512), end, 512), min(end, self.sector_size)}
+        return any(self.image[sector * self.sector_size + at - 1] == 0xFF for at in ends)
 
     def _make_current(self, record):
         self.current[bool(record.flags & ASIDE) + 0, record.key] = record.address

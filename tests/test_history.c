@@ -289,6 +289,26 @@ static void whatever_history_tells_was_committed(void **state)
     }
 }
 
+/* Values of one size, so that a chunk may come to lie where one of an older value was, with the
+ * same place in its value: an old head must not be taken for one that leads there. */
+static void a_version_is_never_made_of_chunks_of_another(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < GEOMETRIES; i++) {
+        uint64_t chance = i + 60;
+        uint32_t size = geometries[i].sector_size;
+        size = size < 2000 ? size * 3 : size;
+        start(geometries[i], 16, 0);
+        for (uint32_t step = 0; step < 300; step++) {
+            put(step % 3 ? 0 : 1, size < VALUE_MAX ? size : VALUE_MAX, step);
+            put(2 + fixture_below(&chance, KEYS - 2), fixture_below(&chance, 40), step);
+            expect_history(step % 3 ? 0 : 1, 1);
+        }
+        fixture_verify(&on);
+        fixture_stop(&on);
+    }
+}
+
 /* --- Retention ------------------------------------------------------------------------------- */
 
 static void retained_versions_outlive_merges_and_collections(void **state)
@@ -575,6 +595,7 @@ int main(void)
         TEST(an_aborted_transaction_leaves_no_version),
         TEST(a_transaction_larger_than_the_memtable_has_a_history),
         TEST(whatever_history_tells_was_committed),
+        TEST(a_version_is_never_made_of_chunks_of_another),
         TEST(retained_versions_outlive_merges_and_collections),
         TEST(retained_values_of_many_chunks_outlive_collections),
         TEST(retention_begins_with_the_mount_that_asks_for_it),

@@ -456,14 +456,33 @@ static void an_erase_lets_the_lock_go_and_waits_for_what_freed_its_sector(void *
     assert_ok(ekv_sector_take(&on.sectors, EKV_SECTOR_LOG, &sector));
     assert_int_equal(watch.depth, 1);
     assert_int_equal(watch.erases, 1);
-    assert_int_equal(watch.syncs, 0);
+    assert_int_equal(watch.syncs_before_erase, 0);
+    assert_int_equal(watch.syncs, 1);
     on.sectors.freed_since_sync = true;
     assert_ok(ekv_sector_take(&on.sectors, EKV_SECTOR_LOG, &sector));
     assert_int_equal(watch.erases, 2);
-    assert_int_equal(watch.syncs_before_erase, 1);
-    assert_ok(ekv_sector_take(&on.sectors, EKV_SECTOR_LOG, &sector));
-    assert_int_equal(watch.syncs, 1);
+    assert_int_equal(watch.syncs_before_erase, 2);
+    assert_int_equal(watch.syncs, 3);
     assert_int_equal(watch.depth, 1);
+}
+
+static void one_sync_makes_all_erases_certain_before_their_sectors_are_used(void **state)
+{
+    uint32_t sector;
+    (void)state;
+    layers_start(&on, plain, NOR_AGED);
+    struct ekv_flash_driver driver = *on.nor.flash.driver;
+    driver.erase = watched_erase;
+    driver.sync = watched_sync;
+    on.sectors.flash.driver = &driver;
+    watch = (struct watch){.depth = 0};
+    for (int i = 0; i < 3; i++)
+        assert_ok(ekv_sector_prepare(&on.sectors));
+    assert_int_equal(watch.syncs, 0);
+    for (int i = 0; i < 3; i++)
+        assert_ok(ekv_sector_take(&on.sectors, EKV_SECTOR_LOG, &sector));
+    assert_int_equal(watch.erases, 3);
+    assert_int_equal(watch.syncs, 1);
 }
 
 int main(void)
@@ -494,6 +513,8 @@ int main(void)
         cmocka_unit_test_teardown(a_sector_in_use_whose_program_failed_is_retired_when_it_is_free,
                                   teardown),
         cmocka_unit_test_teardown(an_erase_lets_the_lock_go_and_waits_for_what_freed_its_sector,
+                                  teardown),
+        cmocka_unit_test_teardown(one_sync_makes_all_erases_certain_before_their_sectors_are_used,
                                   teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

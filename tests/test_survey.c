@@ -536,6 +536,29 @@ static void transactions_are_listed_newest_first_and_whole(void **state)
     fixture_stop(&fixture);
 }
 
+static void a_recovery_leaves_no_gap(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    struct survey survey;
+    uint32_t memory[64], first, end;
+    struct ekv_txn txn;
+    fixture_start(&fixture, geometries[0], 16);
+    fixture_put(&fixture, fixture_key(1), 20, 1);
+    assert_ok(ekv_txn_begin(&txn, fixture.db, memory, sizeof memory));
+    assert_ok(ekv_txn_put(&txn, fixture_key(2), "never", 5));
+    fixture_put(&fixture, fixture_key(3), 20, 3); /* which programs what was put before it */
+    fixture_reload(&fixture);
+    fixture_put(&fixture, fixture_key(4), 20, 4);
+    survey_all(&survey, fixture.nor.bytes, ekv_flash_size(&fixture.nor.flash));
+    assert_no_findings(&survey);
+    assert_int_equal(survey.complete, 0);
+    assert_ok(survey_key_find(&survey, fixture_key(2), &first, &end));
+    assert_int_equal(survey.records[first].state, SURVEY_PENDING);
+    survey_close(&survey);
+    fixture_stop(&fixture);
+}
+
 static void a_transaction_is_as_old_as_its_commit(void **state)
 {
     (void)state;
@@ -1000,6 +1023,7 @@ int main(void)
         cmocka_unit_test(one_key_alone_is_seen_as_among_all),
         cmocka_unit_test(flash_that_is_read_gives_what_mapped_flash_does),
         cmocka_unit_test(transactions_are_listed_newest_first_and_whole),
+        cmocka_unit_test(a_recovery_leaves_no_gap),
         cmocka_unit_test(a_transaction_is_as_old_as_its_commit),
         cmocka_unit_test(a_store_is_found_anywhere_in_a_dump),
         cmocka_unit_test(stores_beside_and_over_each_other_are_told_apart),

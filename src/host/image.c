@@ -399,6 +399,7 @@ static int complete(struct image *image, enum image_mode mode, const struct imag
         error = image->copied ? map_copy(image) : map_file(image);
     if (error)
         return give_up(image, error);
+    image->dirty = !image->read_only; /* a writer that was killed may have left it so */
     image->flash.geometry = (struct ekv_geometry){UNIT, image->size / UNIT, 1, false};
     image->flash.driver = &driver;
     image->flash.context = image;

@@ -59,6 +59,17 @@ bool survey_follows(const struct survey *survey, uint32_t place)
            (before->next == parts->chain[place] || before->solved);
 }
 
+bool survey_resumes(const struct survey *survey, uint32_t place)
+{
+    const struct survey_parts *parts = survey->parts;
+    if (place == 0 || place >= parts->chain_count)
+        return false;
+    const struct survey_sector *sector = &survey->sectors[parts->chain[place]];
+    const struct survey_sector *before = &survey->sectors[parts->chain[place - 1]];
+    return before->sequence + 2 == sector->sequence &&
+           (sector->previous_end == 0 || sector->previous_end & EKV_END_RESUMED);
+}
+
 /* The sectors that a mount replays. A manifest that does not say where does not say either what was
  * removed since its runs were written: then the newest versions have to do. */
 static int mark_replayed(struct survey *survey)
@@ -284,11 +295,11 @@ static bool is_surely_pending(const struct survey *survey, uint64_t position)
     if (place == parts->chain_count)
         return false;
     for (; place + 1 < parts->chain_count; place++) {
-        const struct survey_sector *next = &survey->sectors[parts->chain[place + 1]];
         if (survey->sectors[parts->chain[place]].broken_count > 0)
             return false;
         if (!survey_follows(survey, place + 1))
-            return next->previous_end == 0 && !survey->sectors[parts->chain[place]].solved;
+            return survey_resumes(survey, place + 1) &&
+                   !survey->sectors[parts->chain[place]].solved;
     }
     return true;
 }

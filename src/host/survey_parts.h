@@ -107,6 +107,10 @@ uint32_t survey_chain_place(const struct survey *survey, uint32_t sequence);
 /* Whether the sector at this place of the chain goes on where the one before it ended. */
 bool survey_follows(const struct survey *survey, uint32_t place);
 
+/* Whether a recovery began the sector at this place of the chain because the log had ended in the
+ * one before it: nothing is missing between them. */
+bool survey_resumes(const struct survey *survey, uint32_t place);
+
 /* True if the record, or commit record, lies behind a tear. */
 bool survey_is_torn(const struct survey *survey, uint64_t position);
 

@@ -210,8 +210,7 @@ static void settle_complete(struct survey *survey)
         if (place == 0)
             return;
         const struct survey_sector *before = &survey->sectors[parts->chain[place - 1]];
-        bool recovered = sector->previous_end == 0 && before->sequence + 2 == sector->sequence;
-        if (before->sequence + 1 != sector->sequence && !recovered)
+        if (before->sequence + 1 != sector->sequence && !survey_resumes(survey, place))
             return;
     }
 }
