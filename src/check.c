@@ -180,8 +180,9 @@ static int check_found(struct check *check, const struct ekv_run *run,
 {
     struct ekv *db = check->db;
     uint8_t prefix[EKV_KEY_PREFIX];
+    struct ekv_found found;
     struct ekv_key key;
-    uint32_t hash, address = 0;
+    uint32_t hash;
     uint64_t version;
     int error = ekv_record_key(&db->log, record, prefix, &key);
     if (!error)
@@ -189,10 +190,10 @@ static int check_found(struct check *check, const struct ekv_run *run,
     if (!error)
         error = ekv_log_version(&db->log, record->address, &version);
     if (!error)
-        error = ekv_run_find(&db->index, run, key, hash, version, &address);
+        error = ekv_run_find(&db->index, run, key, hash, version, &found);
     if (error == EKV_IO)
         return error;
-    if (error || address != record->address)
+    if (error || found.record.address != record->address)
         find_unreadable(check, "run-lookup", record->address,
                         "an entry of a run is not found by its key");
     return EKV_OK;

@@ -22,13 +22,13 @@ static int found_at(struct ekv *db, uint32_t address, struct ekv_found *found)
 static int lookup(struct ekv *db, struct ekv_key key, uint32_t hash, uint64_t limit,
                   struct ekv_found *found)
 {
-    uint32_t index, address;
+    uint32_t index;
     int error = ekv_memtable_find(&db->memtable, &db->log, key, hash, limit, &index);
     if (!error)
         return found_at(db, db->memtable.slots[index].address, found);
     for (uint32_t i = 0; error == EKV_NOT_FOUND && i < db->catalog.run_count; i++)
-        error = ekv_run_find(&db->index, &db->catalog.runs[i], key, hash, limit, &address);
-    return error ? error : found_at(db, address, found);
+        error = ekv_run_find(&db->index, &db->catalog.runs[i], key, hash, limit, found);
+    return error;
 }
 
 int ekv_lookup(struct ekv *db, struct ekv_key key, uint64_t limit, struct ekv_found *found)

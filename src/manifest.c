@@ -45,6 +45,20 @@ static bool is_guarded(const struct ekv_manifest *manifest, uint32_t sequence)
     return sequence >= manifest->base && sequence <= manifest->sequence;
 }
 
+/* Erases a sector of the ring, if need be. Format has erased them all, and numbers go with places
+ * only on the first turn of the ring, and only if no program or erase in it failed and no power cut
+ * made a recovery skip numbers: so whatever has such a number comes first in its sector. */
+static int erase(struct ekv_manifest *manifest, uint32_t sector, uint32_t number)
+{
+    bool erased = false;
+    if (number == sector + 1) {
+        int error = ekv_sector_looks_erased(manifest->sectors, sector, &erased);
+        if (error)
+            return error;
+    }
+    return erased ? EKV_OK : ekv_sector_erase(manifest->sectors, sector);
+}
+
 /* Erases the next ring sector that nobody needs and makes it the chain's newest; `base`
  * EKV_NO_SECTOR begins a new chain with it. After a power cut (`suspect`) a sector of the ring may
  * hold a stamp that reads well only sometimes, with the number that would come next: so each sector
@@ -69,7 +83,7 @@ static int extend(struct ekv_manifest *manifest, uint32_t sequence, uint32_t bas
                                      .sequence = number,
                                      .next = number - begin,
                                      .virgin = EKV_NO_SECTOR};
-        error = ekv_sector_erase(manifest->sectors, sector);
+        error = erase(manifest, sector, number);
         if (!error)
             error = ekv_sector_stamp(manifest->sectors, sector, &stamp);
         if (error == EKV_IO && !ekv_sectors_failing(manifest->sectors)) {

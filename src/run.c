@@ -440,41 +440,38 @@ int ekv_run_seek_back(const struct ekv_index *index, const struct ekv_run *run, 
 
 /* Looks at one entry: EKV_OK if it is `key` in a version of at most `limit`. */
 static int match(const struct ekv_index *index, const struct ekv_run *run, uint32_t address,
-                 struct ekv_key key, uint64_t limit)
+                 struct ekv_key key, uint64_t limit, struct ekv_found *found)
 {
-    struct ekv_found found;
     uint64_t version = 0;
     int order;
-    int error = ekv_entry_read(index->log, address, run->sequence, &found);
+    int error = ekv_entry_read(index->log, address, run->sequence, found);
     if (error)
         return error;
-    error = ekv_record_compare(index->log, &found.record, key, &order);
+    error = ekv_record_compare(index->log, &found->record, key, &order);
     if (!error && order != 0) /* another key with this fingerprint; or this one, damaged */
-        error = ekv_record_verify(index->log, &found.record, found.sequence);
+        error = ekv_record_verify(index->log, &found->record, found->sequence);
     if (error || order != 0)
         return error ? error : EKV_NOT_FOUND;
     if (limit != EKV_VERSION_MAX)
-        error = ekv_record_version(index->log, &found.record, found.sequence, &version);
+        error = ekv_record_version(index->log, &found->record, found->sequence, &version);
     return error ? error : version <= limit ? EKV_OK : EKV_NOT_FOUND;
 }
 
 /* Where separators leave open which leaf holds the key: in order from the first possible entry. */
 static int find_in_order(const struct ekv_index *index, const struct ekv_run *run,
-                         struct ekv_key key, uint64_t limit, uint32_t *address)
+                         struct ekv_key key, uint64_t limit, struct ekv_found *found)
 {
     struct ekv_run_cursor cursor;
-    struct ekv_found found;
-    int error = bound(index, run, key, false, &cursor, &found);
+    int error = bound(index, run, key, false, &cursor, found);
     while (!error) {
         int order;
-        error = ekv_record_compare(index->log, &found.record, key, &order);
+        error = ekv_record_compare(index->log, &found->record, key, &order);
         if (error || order != 0)
             return error ? error : EKV_NOT_FOUND;
-        *address = cursor.address;
-        error = match(index, run, cursor.address, key, limit);
+        error = match(index, run, cursor.address, key, limit, found);
         if (error != EKV_NOT_FOUND)
             return error;
-        error = ekv_run_next(index, run, &cursor, &found);
+        error = ekv_run_next(index, run, &cursor, found);
     }
     return error;
 }
@@ -494,7 +491,7 @@ static int filter_passes(const struct ekv_index *index, const struct ekv_run *ru
 }
 
 int ekv_run_find(const struct ekv_index *index, const struct ekv_run *run, struct ekv_key key,
-                 uint32_t hash, uint64_t limit, uint32_t *address)
+                 uint32_t hash, uint64_t limit, struct ekv_found *found)
 {
     const struct ekv_format *format = &index->log->sectors->format;
     struct ekv_page page;
@@ -512,7 +509,7 @@ int ekv_run_find(const struct ekv_index *index, const struct ekv_run *run, struc
             return error;
     }
     if (uncertain)
-        return find_in_order(index, run, key, limit, address);
+        return find_in_order(index, run, key, limit, found);
     error = ekv_page_read(index, run, at, 0, &page);
     if (error)
         return error;
@@ -521,8 +518,7 @@ int ekv_run_find(const struct ekv_index *index, const struct ekv_run *run, struc
         const uint8_t *entry = page.bytes + EKV_PAGE_HEAD_SIZE + i * size;
         if (entry[size - 1] != hash >> 24)
             continue;
-        *address = ekv_pointer_load(format, entry);
-        error = match(index, run, *address, key, limit);
+        error = match(index, run, ekv_pointer_load(format, entry), key, limit, found);
         if (error != EKV_NOT_FOUND)
             return error;
     }

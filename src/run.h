@@ -113,12 +113,12 @@ EKV_MUST_CHECK int ekv_run_leaf_first(const struct ekv_index *index, const struc
 EKV_MUST_CHECK int ekv_run_leaf_next(const struct ekv_index *index, const struct ekv_run *run,
                                      struct ekv_run_cursor *cursor);
 
-/* Finds the newest entry of `key` with a version of at most `limit`.
+/* Finds the record of the newest entry of `key` with a version of at most `limit`.
  * EKV_NOT_FOUND if there is none. Flash: a filter block; then a page for each level of the tree and
  * one record. */
 EKV_MUST_CHECK int ekv_run_find(const struct ekv_index *index, const struct ekv_run *run,
                                 struct ekv_key key, uint32_t hash, uint64_t limit,
-                                uint32_t *address);
+                                struct ekv_found *found);
 
 /* Bits of the filter: sets or tests those of `hash` in a block's 30 bytes. */
 void ekv_filter_set(uint8_t *bits, uint32_t hash);

@@ -211,22 +211,38 @@ int ekv_sector_erase(struct ekv_sectors *sectors, uint32_t sector)
     return error ? error : stamp_a_write(sectors, sector, erase_count);
 }
 
-static int is_blank(const struct ekv_sectors *sectors, uint32_t sector, bool *blank)
+static int is_blank(const struct ekv_sectors *sectors, uint32_t sector, uint32_t offset,
+                    bool *blank)
 {
     uint8_t piece[PIECE];
     uint32_t size = sectors->format.geometry.sector_size;
     *blank = false;
-    for (uint32_t offset = 0; offset < size; offset += PIECE) {
+    while (offset < size) {
+        uint32_t length = ekv_min(PIECE, size - offset);
         uint32_t address = ekv_address(&sectors->format, sector, offset);
-        int error = ekv_flash_read(&sectors->flash, address, piece, PIECE);
+        int error = ekv_flash_read(&sectors->flash, address, piece, length);
         if (error)
             return error;
-        for (uint32_t i = 0; i < PIECE; i++)
+        for (uint32_t i = 0; i < length; i++)
             if (piece[i] != 0xff)
                 return EKV_OK;
+        offset += length;
     }
     *blank = true;
     return EKV_OK;
+}
+
+int ekv_sector_looks_erased(const struct ekv_sectors *sectors, uint32_t sector, bool *erased)
+{
+    uint8_t bytes[EKV_STAMP_A_SIZE];
+    struct ekv_stamp_a stamp;
+    uint32_t address = ekv_address(&sectors->format, sector, 0);
+    *erased = false;
+    int error = ekv_flash_read(&sectors->flash, address, bytes, sizeof bytes);
+    if (error || ekv_stamp_a_decode(bytes, &stamp) || stamp.sector != sector ||
+        stamp.store_id != sectors->format.store_id)
+        return error;
+    return is_blank(sectors, sector, ekv_stamp_b_offset(&sectors->format), erased);
 }
 
 /* The least erased of the next sixteen free sectors in rotation; EKV_NO_SECTOR if none is free. */
@@ -264,7 +280,7 @@ static int prepare_virgin(struct ekv_sectors *sectors, uint32_t *sector)
         return EKV_NOT_FOUND;
     int error = EKV_OK;
     if (sectors->virgin < sectors->virgin_saved)
-        error = is_blank(sectors, sectors->virgin, &blank);
+        error = is_blank(sectors, sectors->virgin, 0, &blank);
     *sector = sectors->virgin;
     if (error)
         return error;

@@ -107,6 +107,11 @@ EKV_MUST_CHECK int ekv_sector_take(struct ekv_sectors *sectors, enum ekv_sector_
 /* Erases and stamps a given sector: those of the manifest's ring. */
 EKV_MUST_CHECK int ekv_sector_erase(struct ekv_sectors *sectors, uint32_t sector);
 
+/* Whether the sector has stamp A of this store and reads blank behind it. Proves nothing alone: a
+ * program that was cut can look like that. Flash: reads the sector. */
+EKV_MUST_CHECK int ekv_sector_looks_erased(const struct ekv_sectors *sectors, uint32_t sector,
+                                           bool *erased);
+
 /* Writes and reads stamp B. Reading: EKV_NOT_FOUND if the sector was not put to use. */
 EKV_MUST_CHECK int ekv_sector_stamp(struct ekv_sectors *sectors, uint32_t sector,
                                     const struct ekv_stamp_b *stamp);

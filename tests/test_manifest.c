@@ -268,6 +268,55 @@ static void every_commit_is_loaded_while_the_ring_turns_many_times(void **state)
     }
 }
 
+/* The ring erased as by a format, then a store begun in it. */
+static void start_erased(struct ekv_geometry geometry, uint64_t seed)
+{
+    start(geometry, seed);
+    for (uint32_t j = 0; j < on.sectors.format.ring_count; j++)
+        assert_ok(ekv_sector_erase(&on.sectors, j));
+    assert_ok(ekv_manifest_create(&writer.manifest, &writer.catalog));
+}
+
+static void the_first_turn_of_a_ring_that_format_erased_erases_nothing(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < GEOMETRIES; i++) {
+        start_erased(geometries[i], i);
+        uint32_t ring = on.sectors.format.ring_count, before[64], n;
+        assert_in_range(ring, 3, 64);
+        for (uint32_t j = 0; j < ring; j++)
+            before[j] = on.nor.erase_counts[j];
+        for (n = 0; writer.manifest.sequence < ring; n++)
+            assert_ok(commit(&writer));
+        for (uint32_t j = 0; j < ring; j++)
+            assert_int_equal(on.nor.erase_counts[j], before[j]);
+        while (writer.manifest.sequence < 2 * ring)
+            assert_ok(commit(&writer));
+        for (uint32_t j = 0; j < ring; j++)
+            assert_int_equal(on.nor.erase_counts[j], before[j] + 1);
+        layers_stop(&on);
+    }
+}
+
+static void after_a_recovery_no_sector_of_the_ring_counts_as_erased(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < GEOMETRIES; i++) {
+        start_erased(geometries[i], i);
+        uint32_t ring = on.sectors.format.ring_count, before[64], first = writer.manifest.sector;
+        assert_in_range(ring, 3, 64);
+        for (uint32_t j = 0; j < ring; j++)
+            before[j] = on.nor.erase_counts[j];
+        assert_ok(ekv_manifest_settle(&writer.manifest, &writer.catalog, false));
+        while (writer.manifest.sector != first) {
+            assert_true(on.nor.erase_counts[writer.manifest.sector] >
+                        before[writer.manifest.sector]);
+            assert_ok(commit(&writer));
+        }
+        layers_stop(&on);
+    }
+}
+
 static void a_reader_goes_on_where_the_writer_stopped(void **state)
 {
     static struct remembered expected;
@@ -626,6 +675,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(a_new_manifest_is_loaded_as_it_was_created, teardown),
         cmocka_unit_test_teardown(every_commit_is_loaded_while_the_ring_turns_many_times, teardown),
+        cmocka_unit_test_teardown(the_first_turn_of_a_ring_that_format_erased_erases_nothing,
+                                  teardown),
+        cmocka_unit_test_teardown(after_a_recovery_no_sector_of_the_ring_counts_as_erased,
+                                  teardown),
         cmocka_unit_test_teardown(a_reader_goes_on_where_the_writer_stopped, teardown),
         cmocka_unit_test_teardown(the_table_of_sectors_comes_back_however_full_it_is, teardown),
         cmocka_unit_test_teardown(a_cut_commit_is_there_whole_or_not_at_all, teardown),

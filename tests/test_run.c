@@ -166,15 +166,15 @@ static void expect_key(const struct ekv_run *run, struct ekv_key key)
 {
     struct ekv_run_cursor cursor;
     struct ekv_found found;
-    uint32_t first = bound(key, false), behind = bound(key, true), address = 0;
+    uint32_t first = bound(key, false), behind = bound(key, true);
     int error = ekv_run_seek(&in, run, key, &cursor, &found);
     expect_at(&cursor, &found, error, first < count, first, "seek");
     error = ekv_run_seek_back(&in, run, key, &cursor, &found);
     expect_at(&cursor, &found, error, behind > 0, behind - 1, "seek back");
-    error = ekv_run_find(&in, run, key, ekv_key_hash(key), EKV_VERSION_MAX, &address);
+    error = ekv_run_find(&in, run, key, ekv_key_hash(key), EKV_VERSION_MAX, &found);
     assert_result(error, first < behind ? EKV_OK : EKV_NOT_FOUND);
     if (first < behind)
-        assert_int_equal(address, entries[first].address);
+        assert_int_equal(found.record.address, entries[first].address);
 }
 
 /* Looks for every key of the list and for near ones that are mostly not there. */
@@ -343,16 +343,17 @@ static void short_random_keys_of_extreme_bytes_are_told_apart(void **state)
 static void expect_versions(const struct ekv_run *run)
 {
     for (uint32_t i = 0; i < count; i++) {
-        uint32_t address = 0, newest = bound(entries[i].key, false);
+        struct ekv_found found;
+        uint32_t newest = bound(entries[i].key, false);
         uint32_t behind = bound(entries[i].key, true), hash = ekv_key_hash(entries[i].key);
-        assert_ok(ekv_run_find(&in, run, entries[i].key, hash, entries[i].version, &address));
-        assert_int_equal(address, entries[i].address);
-        assert_ok(ekv_run_find(&in, run, entries[i].key, hash, EKV_VERSION_MAX, &address));
-        assert_int_equal(address, entries[newest].address);
-        int error = ekv_run_find(&in, run, entries[i].key, hash, entries[i].version - 1, &address);
+        assert_ok(ekv_run_find(&in, run, entries[i].key, hash, entries[i].version, &found));
+        assert_int_equal(found.record.address, entries[i].address);
+        assert_ok(ekv_run_find(&in, run, entries[i].key, hash, EKV_VERSION_MAX, &found));
+        assert_int_equal(found.record.address, entries[newest].address);
+        int error = ekv_run_find(&in, run, entries[i].key, hash, entries[i].version - 1, &found);
         assert_result(error, i + 1 < behind ? EKV_OK : EKV_NOT_FOUND);
         if (i + 1 < behind)
-            assert_int_equal(address, entries[i + 1].address);
+            assert_int_equal(found.record.address, entries[i + 1].address);
     }
 }
 
@@ -488,7 +489,6 @@ static void a_run_whose_entries_are_all_stale_is_empty(void **state)
 {
     struct ekv_run_cursor cursor;
     struct ekv_found found;
-    uint32_t address;
     (void)state;
     start(plain);
     for (uint32_t j = 0; j < 200; j++) {
@@ -503,7 +503,7 @@ static void a_run_whose_entries_are_all_stale_is_empty(void **state)
         struct ekv_key key = fixture_key(j);
         assert_result(ekv_run_seek(&in, &run, key, &cursor, &found), EKV_NOT_FOUND);
         assert_result(ekv_run_seek_back(&in, &run, key, &cursor, &found), EKV_NOT_FOUND);
-        assert_result(ekv_run_find(&in, &run, key, ekv_key_hash(key), EKV_VERSION_MAX, &address),
+        assert_result(ekv_run_find(&in, &run, key, ekv_key_hash(key), EKV_VERSION_MAX, &found),
                       EKV_NOT_FOUND);
     }
 }
@@ -547,7 +547,7 @@ static void a_flipped_bit_in_any_page_is_corruption(void **state)
         }
         struct ekv_key key = entries[0].key;
         nor_flip(&on.nor, address + 20, 1);
-        assert_result(ekv_run_find(&in, &run, key, ekv_key_hash(key), EKV_VERSION_MAX, &address),
+        assert_result(ekv_run_find(&in, &run, key, ekv_key_hash(key), EKV_VERSION_MAX, &entry),
                       EKV_CORRUPT);
         assert_result(ekv_run_seek(&in, &run, key, &cursor, &entry), EKV_CORRUPT);
         nor_flip(&on.nor, cursor.pages[level] + 20, 1);
