@@ -16,7 +16,7 @@
 #include "retain.h"
 #include "value.h"
 
-enum { SNAPSHOT_LOOKS = 16, COLD_EVERY = 8, COLD_SPREAD = 64 };
+enum { SNAPSHOT_LOOKS = 16, DELETES_LOOKS = 8, COLD_EVERY = 8, COLD_SPREAD = 64 };
 
 /* --- Moving records -------------------------------------------------------------------------- */
 
@@ -299,18 +299,26 @@ static uint32_t pending_sequence(const struct ekv *db)
     return oldest;
 }
 
-/* The sector with the least live in it among those older than `before`. */
-static int choose(const struct ekv *db, uint32_t most, uint32_t before, uint32_t *victim,
-                  uint32_t *sequence)
+/* Rank of a victim: the least live first, of equals the oldest. */
+static uint64_t rank_of(const struct ekv *db, uint32_t sector, uint32_t sequence)
 {
-    uint32_t count = ekv_format_of(db)->geometry.sector_count, best = most;
+    return (uint64_t)db->sectors.lives[sector] << 32 | sequence;
+}
+
+/* The next sector by rank behind `after` among those older than `before`. */
+static int choose(const struct ekv *db, uint32_t most, uint32_t before, uint64_t after,
+                  uint32_t *victim, uint32_t *sequence)
+{
+    uint32_t count = ekv_format_of(db)->geometry.sector_count;
+    uint64_t best = (uint64_t)most << 32;
     int found = EKV_NOT_FOUND;
-    for (uint32_t i = 0; i < count && best > 0; i++) {
+    for (uint32_t i = 0; i < count; i++) {
         uint32_t its;
-        if (ekv_sector_state(&db->sectors, i) != EKV_SECTOR_LOG || db->sectors.lives[i] >= best ||
-            !may_collect(db, i, &its) || its >= before)
+        if (ekv_sector_state(&db->sectors, i) != EKV_SECTOR_LOG || rank_of(db, i, 0) > best ||
+            rank_of(db, i, UINT32_MAX) <= after || !may_collect(db, i, &its) || its >= before ||
+            rank_of(db, i, its) >= best || rank_of(db, i, its) <= after)
             continue;
-        best = db->sectors.lives[i];
+        best = rank_of(db, i, its);
         *victim = i;
         *sequence = its;
         found = EKV_OK;
@@ -330,15 +338,15 @@ static int choose_distrusted(const struct ekv *db, uint32_t *victim, uint32_t *s
     return EKV_NOT_FOUND;
 }
 
-/* Every eighth time: a sector erased much less often than the most erased one, whatever is live in
- * it, so that cold data does not keep its sectors young while others wear out. */
+/* Every eighth time, or as soon after it as there is room: a sector erased much less often than the
+ * most erased one, whatever is live in it, so that cold data does not keep its sectors young while
+ * others wear out. */
 static int choose_cold(struct ekv *db, uint32_t *victim, uint32_t *sequence)
 {
     uint32_t count = ekv_format_of(db)->geometry.sector_count, seen = 0;
-    if (db->collections % COLD_EVERY != COLD_EVERY - 1 ||
-        db->sectors.erase_count_max <= COLD_SPREAD)
+    if (db->collections < db->cold_next || db->sectors.erase_count_max <= COLD_SPREAD)
         return EKV_NOT_FOUND;
-    uint32_t sector = (uint32_t)(db->collections / COLD_EVERY * 16 % count);
+    uint32_t sector = (uint32_t)(db->cold_next / COLD_EVERY * 16 % count);
     for (uint32_t i = 0; i < count && seen < 16;
          i++, sector = sector + 1 < count ? sector + 1 : 0) {
         if (ekv_sector_state(&db->sectors, sector) != EKV_SECTOR_LOG ||
@@ -352,6 +360,7 @@ static int choose_cold(struct ekv *db, uint32_t *victim, uint32_t *sequence)
             return EKV_OK;
         }
     }
+    db->cold_next = db->collections + COLD_EVERY;
     return EKV_NOT_FOUND;
 }
 
@@ -409,6 +418,15 @@ static int is_seen(struct ekv *db, const struct ekv_found *found, bool *seen)
     return error;
 }
 
+/* True if the record of a sector that is being emptied need not be looked up: nothing that counts
+ * is left there. Deletes do not count, and a small record may be less than a unit. */
+static bool is_left_over(const struct ekv *db, uint32_t sector, const struct ekv_record *record)
+{
+    return db->sectors.lives[sector] == 0 && db->retain_count < 2 && !db->txns &&
+           ekv_record_kind(record) != EKV_RECORD_DELETE &&
+           ekv_sector_units(&db->sectors, record->address, record->layout.size) > 0;
+}
+
 /* `seen`: whether a snapshot needs anything of the sector that was not moved. */
 static int move_all(struct ekv *db, uint32_t sector, uint32_t sequence, bool *seen)
 {
@@ -419,7 +437,7 @@ static int move_all(struct ekv *db, uint32_t sector, uint32_t sequence, bool *se
         int error = ekv_record_find(&db->log, address, sequence, &found.record);
         if (error == EKV_NOT_FOUND)
             return EKV_OK; /* the end; what is live behind damage shows in the count */
-        if (!error)
+        if (!error && !is_left_over(db, sector, &found.record))
             error = ekv_gc_record(db, &found);
         if (!error && db->snapshots && !*seen) /* a copy serves whoever saw the original */
             error = is_seen(db, &found, seen);
@@ -510,14 +528,17 @@ static uint32_t live_size(const struct ekv *db, uint32_t sector)
 }
 
 /* Bytes that the live records of a sector take elsewhere: a copy made for the first time also
- * carries its version, and the last record before each end of a sector may not fit. */
-static int moved_size(const struct ekv *db, uint32_t victim, uint32_t sequence, uint32_t *size)
+ * carries its version, and the last record before each end of a sector may not fit. `deletes`:
+ * bytes of deletes, which do not count as live. */
+static int moved_size(const struct ekv *db, uint32_t victim, uint32_t sequence, uint32_t *size,
+                      uint32_t *deletes)
 {
     const struct ekv_format *format = ekv_format_of(db);
     uint32_t body = ekv_format_record_size_max(format), largest = 0, growth = 0;
     uint32_t live = db->sectors.lives[victim];
     struct ekv_record record;
     *size = live_size(db, victim);
+    *deletes = 0;
     for (uint32_t offset = format->body_offset; offset < format->geometry.sector_size;) {
         int error =
             ekv_record_find(&db->log, ekv_address(format, victim, offset), sequence, &record);
@@ -526,7 +547,10 @@ static int moved_size(const struct ekv *db, uint32_t victim, uint32_t sequence, 
         if (error)
             return error;
         largest = ekv_max(largest, record.layout.size);
-        if (ekv_record_kind(&record) <= EKV_RECORD_HEAD && !(record.layout.type & EKV_RECORD_MOVED))
+        if (ekv_record_kind(&record) == EKV_RECORD_DELETE)
+            *deletes += record.layout.size;
+        else if (ekv_record_kind(&record) <= EKV_RECORD_HEAD &&
+                 !(record.layout.type & EKV_RECORD_MOVED))
             growth += ekv_align(EKV_RECORD_VERSION_SIZE, format->alignment);
         offset = ekv_offset_of(format, record.address) + record.layout.size;
     }
@@ -574,11 +598,39 @@ static int choose_exactly(struct ekv *db, uint32_t *victim, uint32_t *sequence)
     return found == EKV_OK ? is_worth(db, best, best) : found;
 }
 
+/* The victim by rank. Sectors of which deletes are a good part are looked into record by record,
+ * a few of them, since what their live counts promise they need not keep. */
+static int choose_by_rank(struct ekv *db, uint32_t most, uint32_t before, uint32_t *victim,
+                          uint32_t *sequence)
+{
+    uint32_t body = ekv_format_record_size_max(ekv_format_of(db)), best = UINT32_MAX;
+    uint32_t sector, its, size, deletes = body;
+    uint64_t after = 0;
+    for (uint32_t i = 0; i < DELETES_LOOKS && deletes > body / 4 && best > body / 2; i++) {
+        int error = choose(db, most, before, after, &sector, &its);
+        if (error == EKV_NOT_FOUND)
+            break;
+        if (!error)
+            error = moved_size(db, sector, its, &size, &deletes);
+        if (!error && deletes > body / 4)
+            error = exact_size(db, sector, its, &size);
+        if (error)
+            return error;
+        after = rank_of(db, sector, its);
+        if (size >= best)
+            continue;
+        best = size;
+        *victim = sector;
+        *sequence = its;
+    }
+    return is_worth(db, best, body);
+}
+
 /* Distrusted and cold sectors first; then what the live counts say, if they tell all, and what the
  * records say. */
 static int choose_victim(struct ekv *db, uint32_t most, uint32_t *victim, uint32_t *sequence)
 {
-    uint32_t body = ekv_format_record_size_max(ekv_format_of(db)), size;
+    uint32_t size;
     int error = choose_distrusted(db, victim, sequence);
     if (error)
         error = choose_cold(db, victim, sequence);
@@ -586,16 +638,14 @@ static int choose_victim(struct ekv *db, uint32_t most, uint32_t *victim, uint32
         error = exact_size(db, *victim, *sequence, &size);
     if (!error)
         error = is_worth(db, size, size);
-    if (!error)
+    if (!error) {
+        db->cold_next = db->collections + COLD_EVERY;
         return EKV_OK;
+    }
     if (most == EKV_GC_EXACTLY || db->retain_count > 1)
         return choose_exactly(db, victim, sequence);
     uint32_t pending = pending_sequence(db);
-    error = choose(db, most, pending, victim, sequence);
-    if (!error)
-        error = moved_size(db, *victim, *sequence, &size);
-    if (!error)
-        error = is_worth(db, size, body);
+    error = choose_by_rank(db, most, pending, victim, sequence);
     return error == EKV_NOT_FOUND && pending != UINT32_MAX ? choose_exactly(db, victim, sequence)
                                                            : error;
 }

@@ -64,6 +64,7 @@ struct ekv {
     uint32_t recent_size;   /* bytes of log of the largest write of late */
     uint64_t erases_before; /* of the operation that is going on: it should make one at most */
     uint64_t flushes, merges, collections, published;
+    uint64_t cold_next; /* so many collections, and a sector is moved for its wear */
     const struct ekv_locks *locks;
     void *lock_context;
     int64_t (*now)(void *context);
