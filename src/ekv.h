@@ -42,8 +42,10 @@ static inline struct ekv_key ekv_key(const void *bytes, size_t size)
 
 /* What is known of a version of a key beside its value.
  *   version: its sequence number: grows with every commit, names this version for ever.
- *   time:    commit time in microseconds since 1970 as the caller's clock told it, 0 without one.
- *   size:    of the value in bytes. */
+ *   time:    when it was written, in microseconds since 1970 as the caller's clock told it, 0
+ *            without one. Of what a transaction wrote that is the time of ekv_txn_put, as the time
+ * of a file is not that of its renaming; who asks for the store at a time (host/survey.h) goes by
+ * the commit. size:    of the value in bytes. */
 struct ekv_entry {
     uint64_t version;
     int64_t time;

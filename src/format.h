@@ -107,7 +107,7 @@ enum ekv_record_kind {
     EKV_RECORD_ASIDE = 0x10,   /* flag: the key is in EKV_ASIDE */
     EKV_RECORD_COMMITS = 0x20, /* flag: a transaction of its own */
     EKV_RECORD_MOVED = 0x40,   /* flag: copied by gc, carries its version */
-    EKV_RECORD_TIMED = 0x80,   /* flag: carries its commit time */
+    EKV_RECORD_TIMED = 0x80,   /* flag: carries the time when it was written */
 };
 
 enum {

@@ -8,6 +8,14 @@
 
 enum { PIECE = 64 };
 
+void ekv_write_time(struct ekv *db, struct ekv_write *write)
+{
+    if (!db->now)
+        return;
+    write->flags |= EKV_RECORD_TIMED;
+    write->time = db->now(db->now_context);
+}
+
 int ekv_write_new(struct ekv *db, struct ekv_key key, bool commits, const struct ekv_found *old,
                   struct ekv_write *write)
 {
@@ -16,10 +24,7 @@ int ekv_write_new(struct ekv *db, struct ekv_key key, bool commits, const struct
         write->flags |= EKV_RECORD_ASIDE;
     if (commits)
         write->flags |= EKV_RECORD_COMMITS;
-    if (db->now) {
-        write->flags |= EKV_RECORD_TIMED;
-        write->time = db->now(db->now_context);
-    }
+    ekv_write_time(db, write);
     if (db->retain_count < 2)
         return EKV_OK;
     write->flags |= EKV_RECORD_COUNTED;

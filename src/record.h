@@ -12,6 +12,9 @@ struct ekv_write {
     uint8_t ordinal;  /* with EKV_RECORD_COUNTED */
 };
 
+/* The time as the caller's clock tells it, if there is one. */
+void ekv_write_time(struct ekv *db, struct ekv_write *write);
+
 /* Flags, time and ordinal for a new record of `key`, which replaces `old` (NULL: there was none).
  */
 EKV_MUST_CHECK int ekv_write_new(struct ekv *db, struct ekv_key key, bool commits,

@@ -389,6 +389,7 @@ static int commit_by_record(struct ekv_txn *txn)
     uint8_t value[EKV_COMMIT_SIZE];
     uint32_t address;
     struct ekv_write how = {.flags = EKV_RECORD_COMMITS};
+    ekv_write_time(db, &how);
     ekv_store(value, txn->record_count, 4);
     ekv_store(value + 4, txn->first, 4);
     int error = ekv_record_append(db, EKV_RECORD_COMMIT, ekv_key(NULL, 0), &how, value,

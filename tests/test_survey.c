@@ -574,12 +574,12 @@ static void a_transaction_is_as_old_as_its_commit(void **state)
     assert_ok(ekv_txn_begin(&txn, fixture->db, memory, sizeof memory));
     assert_ok(ekv_txn_put(&txn, fixture_key(2), "two", 3));
     assert_ok(ekv_txn_put(&txn, fixture_key(3), "three", 5)); /* at second 3 */
-    assert_ok(ekv_txn_commit(&txn));
+    assert_ok(ekv_txn_commit(&txn));                          /* at second 4 */
     survey_store(&survey, &history);
     assert_result(survey_time_version(&survey, 999999, &version), EKV_NOT_FOUND);
-    assert_ok(survey_time_version(&survey, 2500000, &version));
+    assert_ok(survey_time_version(&survey, 3999999, &version));
     assert_true(version <= before);
-    assert_ok(survey_time_version(&survey, 3000000, &version));
+    assert_ok(survey_time_version(&survey, 4000000, &version));
     assert_true(version > before);
     survey_close(&survey);
     stop(&history);

@@ -108,9 +108,9 @@ struct survey_record {
     uint64_t position; /* in the log; of a copy that gc made it is larger than the version */
     uint64_t begin;    /* its transaction is visible from this version on */
     uint64_t commit;   /* names its transaction: position of the commit record, or its version */
-    int64_t time;
-    uint64_t size;    /* of the value */
-    uint32_t address; /* in the flash */
+    int64_t time;      /* when it was written: in a transaction that may be before the commit */
+    uint64_t size;     /* of the value */
+    uint32_t address;  /* in the flash */
     uint32_t record_size;
 };
 
@@ -211,7 +211,7 @@ EKV_MUST_CHECK int survey_time_version(const struct survey *survey, int64_t time
  * `complete`: its commit record says that it wrote more than is there. */
 struct survey_transaction {
     uint64_t version; /* names it; the store is as after it at this version */
-    int64_t time;     /* the latest of its records' */
+    int64_t time;     /* of the commit; of one that a run committed, its last record's */
     const struct survey_record **records;
     uint32_t count;
     bool complete;

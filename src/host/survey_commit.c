@@ -70,6 +70,16 @@ bool survey_resumes(const struct survey *survey, uint32_t place)
            (sector->previous_end == 0 || sector->previous_end & EKV_END_RESUMED);
 }
 
+/* The log sector with this number, by which the log goes on behind one whose stamp B is broken. */
+static uint32_t sector_numbered(const struct survey *survey, uint32_t sequence)
+{
+    const struct survey_parts *parts = survey->parts;
+    uint32_t place = survey_chain_place(survey, sequence);
+    bool there =
+        place < parts->chain_count && survey->sectors[parts->chain[place]].sequence == sequence;
+    return there ? parts->chain[place] : EKV_NO_SECTOR;
+}
+
 /* The sectors that a mount replays. A manifest that does not say where does not say either what was
  * removed since its runs were written: then the newest versions have to do. */
 static int mark_replayed(struct survey *survey)
@@ -82,8 +92,8 @@ static int mark_replayed(struct survey *survey)
         if (info->kind != EKV_KIND_LOG || info->sequence != sequence)
             break;
         survey->parts->replayed[sector] = true;
-        sector = info->next;
         sequence++;
+        sector = info->solved ? sector_numbered(survey, sequence) : info->next;
     }
     sector = manifest->replay_sector;
     const struct survey_sector *first = &survey->sectors[sector];

@@ -229,6 +229,12 @@ static bool is_mendable(const struct scan *scan, const struct survey_item *item)
     return mendable;
 }
 
+static int64_t time_of(const struct survey_item *item)
+{
+    const uint8_t *at = item->bytes + ekv_record_time_offset(&item->layout);
+    return item->layout.type & EKV_RECORD_TIMED ? (int64_t)ekv_load(at, EKV_RECORD_TIME_SIZE) : 0;
+}
+
 static int add_record(struct scan *scan, const struct survey_item *item, uint64_t position)
 {
     struct survey *survey = scan->survey;
@@ -258,9 +264,7 @@ static int add_record(struct scan *scan, const struct survey_item *item, uint64_
     if (record->flags & EKV_RECORD_MOVED)
         record->version =
             ekv_load(item->bytes + ekv_record_version_offset(layout), EKV_RECORD_VERSION_SIZE);
-    if (record->flags & EKV_RECORD_TIMED)
-        record->time =
-            (int64_t)ekv_load(item->bytes + ekv_record_time_offset(layout), EKV_RECORD_TIME_SIZE);
+    record->time = time_of(item);
     if (record->kind == EKV_RECORD_HEAD)
         record->size = links_size(item->bytes + layout->head_size + layout->key_size + 1,
                                   layout->value_size - 1);
@@ -278,8 +282,11 @@ static int add_commit(struct scan *scan, const struct survey_item *item, uint64_
     int error = survey_grow(&parts->commits, &parts->commit_capacity, parts->commit_count,
                             sizeof *parts->commits);
     if (!error)
-        parts->commits[parts->commit_count++] = (struct survey_commit){
-            .position = position, .address = ekv_load32(value + 4), .count = ekv_load32(value)};
+        parts->commits[parts->commit_count++] =
+            (struct survey_commit){.position = position,
+                                   .time = time_of(item),
+                                   .address = ekv_load32(value + 4),
+                                   .count = ekv_load32(value)};
     return error;
 }
 

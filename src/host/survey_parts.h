@@ -9,6 +9,7 @@
 struct survey_commit {
     uint64_t position;
     uint64_t begin;
+    int64_t time;     /* 0: not known */
     uint32_t address; /* of the first record, as the commit record names it */
     uint32_t count;   /* of its records */
     uint32_t found;   /* of these, that are there */

@@ -81,11 +81,12 @@ static int compare_commits(const void *left, const void *right)
     return *a < *b ? -1 : *a > *b; /* the table is in the order of keys */
 }
 
-/* Only a commit record tells how many records there were. */
-static bool is_complete(const struct survey *survey, const struct survey_transaction *transaction)
+/* What its commit record tells, if it has one: when it was committed, and of how many records. */
+static void ask_commit(const struct survey *survey, struct survey_transaction *transaction)
 {
     const struct survey_parts *parts = survey->parts;
     uint32_t low = 0, high = parts->commit_count;
+    transaction->complete = true;
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
         if (parts->commits[middle].position < transaction->version)
@@ -93,8 +94,12 @@ static bool is_complete(const struct survey *survey, const struct survey_transac
         else
             high = middle;
     }
-    return low == parts->commit_count || parts->commits[low].position != transaction->version ||
-           parts->commits[low].count <= transaction->count;
+    if (low == parts->commit_count || parts->commits[low].position != transaction->version)
+        return;
+    const struct survey_commit *commit = &parts->commits[low];
+    transaction->complete = commit->count <= transaction->count;
+    if (commit->time != 0)
+        transaction->time = commit->time;
 }
 
 int survey_transactions(const struct survey *survey, struct survey_transaction **transactions,
@@ -122,7 +127,7 @@ int survey_transactions(const struct survey *survey, struct survey_transaction *
         last->time = order[i]->time > last->time ? order[i]->time : last->time;
     }
     for (uint32_t i = 0; i < made; i++)
-        list[i].complete = is_complete(survey, &list[i]);
+        ask_commit(survey, &list[i]);
     *transactions = list;
     *count = made;
     return EKV_OK;
