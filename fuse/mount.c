@@ -18,6 +18,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "guard.h"
 #include "handle.h"
 #include "medium.h"
 #include "report.h"
@@ -186,12 +187,8 @@ static void notify_ready(void)
     close(fd);
 }
 
-static int serve(struct fuse_session *session, struct fs *fs, const struct options *options)
+static int serve_guarded(struct fuse_session *session, struct fs *fs, const struct options *options)
 {
-    if (fuse_daemonize(options->foreground) != 0) {
-        complain("the daemon could not be started: %s", strerror(errno));
-        return EXIT_FAILURE;
-    }
     if (!options->foreground)
         report_to_syslog();
     umask(0);
@@ -213,6 +210,19 @@ static int serve(struct fuse_session *session, struct fs *fs, const struct optio
     return error < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
+static int serve(struct fuse_session *session, struct fs *fs, const struct options *options,
+                 const char *mountpoint)
+{
+    if (fuse_daemonize(options->foreground) != 0) {
+        complain("the daemon could not be started: %s", strerror(errno));
+        return EXIT_FAILURE;
+    }
+    pid_t guard = guard_start(mountpoint);
+    int result = serve_guarded(session, fs, options);
+    guard_stop(guard);
+    return result;
+}
+
 static bool fs_init(struct fs *fs, const struct options *options)
 {
     fs->live = (struct view){.store = &fs->store, .held = true};
@@ -228,17 +238,18 @@ static bool fs_init(struct fs *fs, const struct options *options)
     return node_table_init(&fs->nodes, &fs->live);
 }
 
-static int run(struct fs *fs, const struct options *options, const char *image)
+static int run(struct fs *fs, const struct options *options, const char *image,
+               const char *mountpoint)
 {
     fuse_set_log_func(options->debug ? print_debug : listen_to_libfuse);
     struct fuse_session *session = session_new(fs, options, image);
-    if (!session || fuse_session_mount(session, options->mountpoint) != 0) {
+    if (!session || fuse_session_mount(session, mountpoint) != 0) {
         complain("%s could not be mounted%s%s", options->mountpoint, said[0] ? ": " : "", said);
         if (session)
             fuse_session_destroy(session);
         return EXIT_FAILURE;
     }
-    int result = serve(session, fs, options);
+    int result = serve(session, fs, options, mountpoint);
     fuse_session_unmount(session);
     fuse_session_destroy(session);
     if (!fs->store.read_only && file_commit_all(fs) != 0)
@@ -257,12 +268,16 @@ int mount_serve(const struct options *options)
     if (!medium_open(&image, &fs.store, options))
         return EXIT_FAILURE;
     int result = EXIT_FAILURE;
+    /* Which are named once more when the daemon has left this directory. */
     char *path = realpath(options->image, NULL);
+    char *mountpoint = realpath(options->mountpoint, NULL);
     if (!fs_init(&fs, options))
         complain("there is no memory");
     else
-        result = run(&fs, options, path ? path : options->image);
+        result = run(&fs, options, path ? path : options->image,
+                     mountpoint ? mountpoint : options->mountpoint);
     free(path);
+    free(mountpoint);
     node_table_free(&fs.nodes);
     past_end(&fs.past);
     return medium_close(&image, &fs.store) ? result : EXIT_FAILURE;
