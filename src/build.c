@@ -427,7 +427,7 @@ static int filter_place(struct ekv_builder *builder)
         return error;
     sectors->lives[sector] = 1;
     builder->filter_base = ekv_address(format, sector, ekv_filter_offset(format));
-    ekv_store(map_of(builder) + builder->filter_next / per_sector * 4, builder->filter_base, 4);
+    ekv_store32(map_of(builder) + builder->filter_next / per_sector * 4, builder->filter_base);
     return EKV_OK;
 }
 

@@ -36,9 +36,19 @@ static inline uint64_t ekv_load(const uint8_t *bytes, uint32_t size)
     return value;
 }
 
+/* The usual size, in a form that compilers make one access of. */
 static inline uint32_t ekv_load32(const uint8_t *bytes)
 {
-    return (uint32_t)ekv_load(bytes, 4);
+    return (uint32_t)bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 |
+           (uint32_t)bytes[3] << 24;
+}
+
+static inline void ekv_store32(uint8_t *bytes, uint32_t value)
+{
+    bytes[0] = (uint8_t)value;
+    bytes[1] = (uint8_t)(value >> 8);
+    bytes[2] = (uint8_t)(value >> 16);
+    bytes[3] = (uint8_t)(value >> 24);
 }
 
 /* Varints: seven bits a byte, lowest first, at most five bytes for 32 bits (as in Protocol
@@ -70,6 +80,10 @@ static inline uint32_t ekv_varint_store(uint8_t *bytes, uint32_t value)
 static inline uint32_t ekv_varint_load(const uint8_t *bytes, uint32_t size, uint32_t *value)
 {
     uint64_t sum = 0;
+    if (size > 0 && bytes[0] < 0x80) { /* most are */
+        *value = bytes[0];
+        return 1;
+    }
     for (uint32_t i = 0; i < size && i < EKV_VARINT_MAX; i++) {
         sum |= (uint64_t)(bytes[i] & 0x7f) << (7 * i);
         if (bytes[i] & 0x80)

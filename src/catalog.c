@@ -11,8 +11,8 @@ void ekv_catalog_store_encode(const struct ekv_catalog *catalog, uint8_t *item)
 {
     uint32_t seconds = catalog->retain_seconds;
     item[0] = EKV_ITEM_STORE;
-    ekv_store(item + 1,
-              seconds ? ~(uint32_t)EKV_RETAIN_SECONDS_MAX | seconds : catalog->retain_count, 4);
+    ekv_store32(item + 1,
+                seconds ? ~(uint32_t)EKV_RETAIN_SECONDS_MAX | seconds : catalog->retain_count);
     memcpy(item + 5, catalog->label, 31);
 }
 
@@ -20,27 +20,27 @@ void ekv_catalog_state_encode(const struct ekv_catalog *catalog, struct ekv_sect
                               uint8_t *item)
 {
     item[0] = EKV_ITEM_STATE;
-    ekv_store(item + 1, catalog->next_run_id, 4);
+    ekv_store32(item + 1, catalog->next_run_id);
     ekv_store(item + 5, catalog->replay_sector, 3);
-    ekv_store(item + 8, catalog->replay_sequence, 4);
+    ekv_store32(item + 8, catalog->replay_sequence);
     ekv_store(item + 12, catalog->replay_offset, 3);
     ekv_store(item + 15, catalog->counted, 6);
-    ekv_store(item + 21, catalog->keys, 4);
+    ekv_store32(item + 21, catalog->keys);
     ekv_store(item + 25, catalog->live_size, 5);
     ekv_store(item + 30, ekv_sectors_virgin_save(sectors), 3);
-    ekv_store(item + 33, sectors->erase_count_max, 4);
-    ekv_store(item + 37, catalog->keys_aside, 4);
+    ekv_store32(item + 33, sectors->erase_count_max);
+    ekv_store32(item + 37, catalog->keys_aside);
     ekv_store(item + 41, catalog->flushed, 6);
 }
 
 void ekv_catalog_run_encode(const struct ekv_run *run, uint8_t *item)
 {
     item[0] = EKV_ITEM_RUN;
-    ekv_store(item + 1, run->id, 4);
-    ekv_store(item + 5, run->root, 4);
-    ekv_store(item + 9, run->entry_count, 4);
-    ekv_store(item + 13, run->sequence, 4);
-    ekv_store(item + 17, run->filter, 4);
+    ekv_store32(item + 1, run->id);
+    ekv_store32(item + 5, run->root);
+    ekv_store32(item + 9, run->entry_count);
+    ekv_store32(item + 13, run->sequence);
+    ekv_store32(item + 17, run->filter);
     ekv_store(item + 21, run->filter_blocks, 2);
     item[23] = run->level;
     item[24] = run->height;
@@ -51,7 +51,7 @@ void ekv_catalog_order_encode(const struct ekv_catalog *catalog, uint8_t *item)
     item[0] = EKV_ITEM_ORDER;
     item[1] = (uint8_t)catalog->run_count;
     for (uint32_t i = 0; i < catalog->run_count; i++)
-        ekv_store(item + 2 + 4 * i, catalog->runs[i].id, 4);
+        ekv_store32(item + 2 + 4 * i, catalog->runs[i].id);
 }
 
 static int order_apply(struct ekv_catalog *catalog, const uint8_t *ids, uint32_t count)

@@ -12,7 +12,7 @@
 #include "lookup.h"
 #include "value.h"
 
-enum { PREFIX = 15, SOURCES_MAX = EKV_RUN_COUNT_MAX + 2 };
+enum { PREFIX = 18, SOURCES_MAX = EKV_RUN_COUNT_MAX + 2 };
 
 /* A source: a place in a table or a run, and the begin of the key there. address 0: at its end. */
 struct source {
@@ -38,8 +38,9 @@ static struct walk walk_of(struct ekv_cursor *cursor)
         .db = cursor->db, .cursor = cursor, .sources = (struct source *)(void *)cursor->sources};
     walk.count = 2 + cursor->db->catalog.run_count;
     if (cursor->txn)
-        walk.own =
-            (struct ekv_memtable){cursor->txn->entries, cursor->txn->count, cursor->txn->capacity};
+        walk.own = (struct ekv_memtable){.slots = cursor->txn->entries,
+                                         .count = cursor->txn->count,
+                                         .capacity = cursor->txn->capacity};
     return walk;
 }
 

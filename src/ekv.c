@@ -39,9 +39,14 @@ static uint32_t memtable_count(const struct ekv_geometry *geometry,
     return ekv_min(ekv_max(count, MEMTABLE_MIN), ekv_min(most, MEMTABLE_MAX));
 }
 
+static uint32_t cache_count(const struct ekv_mount_options *options)
+{
+    return options ? ekv_cache_count(options->cache_count) : 0;
+}
+
 /* The parts of the memory, in order; each begins at a multiple of eight. */
 struct plan {
-    size_t states, slots, runs, build_pages, merge_pages, size;
+    size_t states, slots, hints, runs, build_pages, merge_pages, cache, size;
     uint32_t merge_page_count;
 };
 
@@ -52,7 +57,7 @@ static size_t take(size_t *at, size_t size)
     return begin;
 }
 
-static struct plan plan_of(const struct ekv_geometry *geometry, uint32_t slots)
+static struct plan plan_of(const struct ekv_geometry *geometry, uint32_t slots, uint32_t cached)
 {
     struct plan plan;
     size_t at = 0;
@@ -60,12 +65,14 @@ static struct plan plan_of(const struct ekv_geometry *geometry, uint32_t slots)
     take(&at, sizeof(struct ekv));
     plan.states = take(&at, ekv_sectors_memory_size(geometry->sector_count));
     plan.slots = take(&at, slots * sizeof(struct ekv_slot));
+    plan.hints = take(&at, ekv_memtable_hint_size(slots));
     plan.runs =
         take(&at, (ekv_format_run_count_max(geometry->sector_count) + 1) * sizeof(struct ekv_run));
     plan.build_pages = take(&at, height * EKV_PAGE_SIZE);
     /* Who has memory for more keys gets a byte a key more: large filters take fewer walks then. */
     plan.merge_page_count = height + (slots > few ? (slots - few) / EKV_PAGE_SIZE : 0);
     plan.merge_pages = take(&at, plan.merge_page_count * EKV_PAGE_SIZE);
+    plan.cache = take(&at, cached * sizeof(struct ekv_slot));
     plan.size = at;
     return plan;
 }
@@ -74,7 +81,7 @@ size_t ekv_memory_size(const struct ekv_geometry *geometry, const struct ekv_mou
 {
     if (ekv_geometry_check(geometry))
         return 0;
-    return plan_of(geometry, memtable_count(geometry, options)).size;
+    return plan_of(geometry, memtable_count(geometry, options), cache_count(options)).size;
 }
 
 static int lay_out(struct ekv **db, const struct ekv_flash *flash, uint64_t store_id,
@@ -84,8 +91,8 @@ static int lay_out(struct ekv **db, const struct ekv_flash *flash, uint64_t stor
     int error = ekv_geometry_check(geometry);
     if (error)
         return error;
-    uint32_t slots = memtable_count(geometry, options);
-    struct plan plan = plan_of(geometry, slots);
+    uint32_t slots = memtable_count(geometry, options), cached = cache_count(options);
+    struct plan plan = plan_of(geometry, slots, cached);
     uint8_t *bytes = memory;
     if (!memory || memory_size < plan.size || (uintptr_t)memory % 8 != 0)
         return EKV_MEMORY;
@@ -98,9 +105,10 @@ static int lay_out(struct ekv **db, const struct ekv_flash *flash, uint64_t stor
     self->index.log = &self->log;
     self->index.page = self->page;
     self->index.sector = EKV_NO_SECTOR;
-    self->memtable.slots = (struct ekv_slot *)(void *)(bytes + plan.slots);
-    self->memtable.capacity = slots;
+    ekv_memtable_init(&self->memtable, (struct ekv_slot *)(void *)(bytes + plan.slots), slots,
+                      bytes + plan.hints);
     self->memtable_default = memtable_default(geometry);
+    ekv_cache_init(&self->cache, (struct ekv_slot *)(void *)(bytes + plan.cache), cached);
     self->catalog.runs = (struct ekv_run *)(void *)(bytes + plan.runs);
     self->catalog.run_capacity = ekv_format_run_count_max(geometry->sector_count) + 1;
     self->catalog.next_run_id = 1;
@@ -127,7 +135,7 @@ static int close_log(struct ekv *db)
     if (db->index.sector != EKV_NO_SECTOR &&
         db->index.offset < ekv_format_of(db)->geometry.sector_size)
         address = ekv_address(ekv_format_of(db), db->index.sector, db->index.offset);
-    ekv_store(value, address, 4);
+    ekv_store32(value, address);
     ekv_store(value + 4, db->sectors.virgin, 3);
     return ekv_log_append_mark(&db->log, EKV_RECORD_CLOSE | EKV_RECORD_COMMITS, value,
                                sizeof value);

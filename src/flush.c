@@ -128,7 +128,7 @@ int ekv_flush_build(struct ekv *db, const struct ekv_memtable *table)
 /* Everything in the memtable is in a run now. */
 static int publish(struct ekv *db, uint32_t added)
 {
-    db->memtable.count = 0;
+    ekv_memtable_clear(&db->memtable);
     replay_position(db);
     db->change++;
     db->flushes++;

@@ -29,6 +29,15 @@ static uint32_t ring_count(const struct ekv_format *format)
     return ekv_max(3 * sectors, 2 + sector_count / 128);
 }
 
+static uint32_t close_room(const struct ekv_format *format)
+{
+    struct ekv_record_layout close = {.type = EKV_RECORD_CLOSE, .value_size = EKV_CLOSE_SIZE};
+    struct ekv_record_layout open = {.type = EKV_RECORD_OPEN};
+    ekv_record_measure(format, &close);
+    ekv_record_measure(format, &open);
+    return close.size + open.size;
+}
+
 void ekv_format_init(struct ekv_format *format, const struct ekv_geometry *geometry,
                      uint64_t store_id)
 {
@@ -42,16 +51,18 @@ void ekv_format_init(struct ekv_format *format, const struct ekv_geometry *geome
     format->body_offset = ekv_align(ekv_stamp_b_offset(format) + EKV_STAMP_B_SIZE,
                                     ekv_max(geometry->write_unit, format->alignment));
     format->ring_count = ring_count(format);
+    format->close_room = close_room(format);
 }
 
 uint32_t ekv_format_seed(const struct ekv_format *format, uint8_t kind, uint32_t sequence,
                          uint32_t offset)
 {
     uint8_t bytes[8 + 1 + 4 + 4];
-    ekv_store(bytes, format->store_id, 8);
+    ekv_store32(bytes, (uint32_t)format->store_id);
+    ekv_store32(bytes + 4, (uint32_t)(format->store_id >> 32));
     bytes[8] = kind;
-    ekv_store(bytes + 9, sequence, 4);
-    ekv_store(bytes + 13, offset, 4);
+    ekv_store32(bytes + 9, sequence);
+    ekv_store32(bytes + 13, offset);
     return ekv_crc32c(0, bytes, sizeof bytes);
 }
 
@@ -63,7 +74,10 @@ void ekv_pointer_store(const struct ekv_format *format, uint8_t *bytes, uint32_t
 
 uint32_t ekv_pointer_load(const struct ekv_format *format, const uint8_t *bytes)
 {
-    uint64_t address = ekv_load(bytes, format->pointer_size) * format->alignment;
+    uint32_t units = (uint32_t)bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16;
+    if (format->pointer_size > 3)
+        units |= (uint32_t)bytes[3] << 24;
+    uint64_t address = (uint64_t)units * format->alignment;
     return address > UINT32_MAX ? UINT32_MAX : (uint32_t)address;
 }
 
@@ -86,8 +100,8 @@ void ekv_stamp_a_encode(const struct ekv_stamp_a *stamp, uint8_t *bytes)
     ekv_store(bytes + 5, stamp->geometry.sector_count, 3);
     ekv_store(bytes + 8, stamp->store_id, 8);
     ekv_store(bytes + 16, stamp->sector, 3);
-    ekv_store(bytes + 19, stamp->erase_count, 4);
-    ekv_store(bytes + 23, ekv_crc32c(0, bytes, 23), 4);
+    ekv_store32(bytes + 19, stamp->erase_count);
+    ekv_store32(bytes + 23, ekv_crc32c(0, bytes, 23));
 }
 
 int ekv_stamp_a_decode(const uint8_t *bytes, struct ekv_stamp_a *stamp)
@@ -120,11 +134,11 @@ void ekv_stamp_b_encode(const struct ekv_format *format, const struct ekv_stamp_
                         uint32_t sector, uint8_t *bytes)
 {
     bytes[0] = stamp->kind;
-    ekv_store(bytes + 1, stamp->sequence, 4);
+    ekv_store32(bytes + 1, stamp->sequence);
     ekv_store(bytes + 5, stamp->next, 3);
     ekv_store(bytes + 8, stamp->virgin, 3);
     ekv_store(bytes + 11, stamp->previous_end, 3);
-    ekv_store(bytes + 14, stamp_b_crc(format, bytes, sector), 4);
+    ekv_store32(bytes + 14, stamp_b_crc(format, bytes, sector));
 }
 
 int ekv_stamp_b_decode(const struct ekv_format *format, const uint8_t *bytes, uint32_t sector,
@@ -179,19 +193,10 @@ int ekv_record_head_decode(const struct ekv_format *format, const uint8_t *bytes
     return layout->size <= room ? EKV_OK : EKV_NOT_FOUND;
 }
 
-uint32_t ekv_format_close_room(const struct ekv_format *format)
-{
-    struct ekv_record_layout close = {.type = EKV_RECORD_CLOSE, .value_size = EKV_CLOSE_SIZE};
-    struct ekv_record_layout open = {.type = EKV_RECORD_OPEN};
-    ekv_record_measure(format, &close);
-    ekv_record_measure(format, &open);
-    return close.size + open.size;
-}
-
 uint32_t ekv_format_record_size_max(const struct ekv_format *format)
 {
     uint32_t room = format->geometry.sector_size - format->body_offset;
-    room -= ekv_format_close_room(format);
+    room -= format->close_room;
     return room & ~(format->alignment - 1);
 }
 

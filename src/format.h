@@ -36,6 +36,7 @@ struct ekv_format {
     uint32_t pointer_size; /* bytes of an address in the index: 3, or 4 above 64 MiB */
     uint32_t body_offset;  /* where a sector's content begins */
     uint32_t ring_count;   /* manifest sectors, at the start of the flash */
+    uint32_t close_room;   /* that every log sector keeps at its end for a close and an open */
 };
 
 /* The most runs that a store with so many sectors has. */
@@ -169,9 +170,6 @@ static inline uint32_t ekv_record_ordinal_offset(const struct ekv_record_layout 
     return ekv_record_time_offset(layout) +
            (layout->type & EKV_RECORD_TIMED ? EKV_RECORD_TIME_SIZE : 0);
 }
-
-/* Room that every log sector keeps at its end for a close record and the open behind it. */
-uint32_t ekv_format_close_room(const struct ekv_format *format);
 
 /* The largest record, and the largest key, that a sector takes. */
 uint32_t ekv_format_record_size_max(const struct ekv_format *format);

@@ -19,7 +19,7 @@ enum { PIECE = 64 };
 
 static uint32_t body_end(const struct ekv_log *log)
 {
-    return log->sectors->format.geometry.sector_size - ekv_format_close_room(&log->sectors->format);
+    return log->sectors->format.geometry.sector_size - log->sectors->format.close_room;
 }
 
 uint32_t ekv_log_room(const struct ekv_log *log)
@@ -264,14 +264,14 @@ static int read_overlaid(const struct ekv_log *log, const struct overlay overlay
 
 int ekv_log_read(const struct ekv_log *log, uint32_t address, void *buffer, uint32_t size)
 {
+    if (log->flushed == log->offset && !log->copy)
+        return ekv_flash_read(&log->sectors->flash, address, buffer, size);
     uint32_t head = ekv_address(&log->sectors->format, log->sector, 0);
     uint32_t flushed = head + log->flushed;
     struct overlay overlays[2] = {
         {flushed, head + log->offset, log->page + flushed % EKV_PAGE_SIZE},
         {log->copy_address, log->copy ? log->copy_address + log->copy_size : 0, log->copy},
     };
-    if (log->flushed == log->offset && !log->copy)
-        return ekv_flash_read(&log->sectors->flash, address, buffer, size);
     return read_overlaid(log, overlays, address, buffer, size);
 }
 

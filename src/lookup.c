@@ -19,8 +19,25 @@ static int found_at(struct ekv *db, uint32_t address, struct ekv_found *found)
     return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
 }
 
-static int lookup(struct ekv *db, struct ekv_key key, uint32_t hash, uint64_t limit,
-                  struct ekv_found *found)
+/* Looks where the cache says that the key is. EKV_NOT_FOUND: that says nothing. */
+static int lookup_cached(struct ekv *db, struct ekv_key key, uint32_t hash, uint64_t limit,
+                         struct ekv_found *found)
+{
+    uint64_t version = 0;
+    uint32_t address;
+    int order = 0;
+    if (!ekv_cache_find(&db->cache, hash, &address))
+        return EKV_NOT_FOUND;
+    int error = found_at(db, address, found);
+    if (!error)
+        error = ekv_record_compare(&db->log, &found->record, key, &order);
+    if (!error && order == 0 && limit != EKV_VERSION_MAX)
+        error = ekv_record_version(&db->log, &found->record, found->sequence, &version);
+    return error || order != 0 || version > limit ? EKV_NOT_FOUND : EKV_OK;
+}
+
+static int lookup_stored(struct ekv *db, struct ekv_key key, uint32_t hash, uint64_t limit,
+                         struct ekv_found *found)
 {
     uint32_t index;
     int error = ekv_memtable_find(&db->memtable, &db->log, key, hash, limit, &index);
@@ -28,6 +45,20 @@ static int lookup(struct ekv *db, struct ekv_key key, uint32_t hash, uint64_t li
         return found_at(db, db->memtable.slots[index].address, found);
     for (uint32_t i = 0; error == EKV_NOT_FOUND && i < db->catalog.run_count; i++)
         error = ekv_run_find(&db->index, &db->catalog.runs[i], key, hash, limit, found);
+    return error;
+}
+
+/* Without locks a reader is alone, and may leave in the cache what it found. */
+static int lookup(struct ekv *db, struct ekv_key key, uint32_t hash, uint64_t limit,
+                  struct ekv_found *found)
+{
+    int error = lookup_cached(db, key, hash, limit, found);
+    if (error != EKV_NOT_FOUND)
+        return error;
+    error = lookup_stored(db, key, hash, limit, found);
+    if (!error && !db->locks && limit == EKV_VERSION_MAX &&
+        ekv_record_kind(&found->record) != EKV_RECORD_DELETE)
+        ekv_cache_note(&db->cache, hash, found->record.address);
     return error;
 }
 
@@ -142,18 +173,22 @@ static int point(struct ekv *db, struct ekv_key key, uint32_t hash, const struct
         return error;
     bool found = error == EKV_OK, wanted = false;
     db->change++;
+    ekv_cache_forget(&db->cache, hash);
     /* A copy of the same version serves every snapshot that the original served. */
     error = !found  ? ekv_memtable_bound(table, &db->log, key, false, &index)
             : moved ? EKV_OK
                     : is_wanted(db, index, record, &wanted);
     if (error)
         return error;
-    if (found && (!wanted || table->count == table->capacity)) {
+    bool replaces = found && (!wanted || table->count == table->capacity);
+    if (!replaces && table->count == table->capacity)
+        return EKV_MEMORY; /* replayed, and written with a larger memtable */
+    if (ekv_record_kind(record) != EKV_RECORD_DELETE)
+        ekv_cache_note(&db->cache, hash, record->address);
+    if (replaces) {
         table->slots[index] = slot;
         return EKV_OK;
     }
-    if (table->count == table->capacity)
-        return EKV_MEMORY; /* replayed, and written with a larger memtable */
     ekv_memtable_insert(table, index, slot);
     return db->retain_count > 1 && found ? trim(db, key, index + 1, record) : EKV_OK;
 }

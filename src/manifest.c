@@ -134,7 +134,7 @@ static int frame_end(struct ekv_manifest *manifest, uint8_t type)
     ekv_store(frame + 5, size - EKV_FRAME_HEAD_SIZE, 2);
     uint32_t seed =
         ekv_format_seed(format, EKV_KIND_MANIFEST, manifest->sequence, manifest->offset);
-    ekv_store(frame, ekv_crc32c(seed, frame + 4, size - 4), 4);
+    ekv_store32(frame, ekv_crc32c(seed, frame + 4, size - 4));
     memset(frame + size, 0xff, padded - size);
     uint32_t address = ekv_address(format, manifest->sector, manifest->offset);
     int error = ekv_sector_program(manifest->sectors, address, frame, padded);

@@ -1,9 +1,10 @@
 /* Owns the order of a memtable: keys ascending, versions of one key descending.
  *
  * An exact lookup walks the hashes in RAM and reads the log only where one matches, as long as the
- * table is one that firmware has; a lookup by order, and an exact one in the table of a large
- * transaction on a host, is a binary search with one read of the log a step. Nothing here is on
- * flash: after a power cut the memtable is built again from the log.
+ * table is one that firmware has; a lookup by order, and an exact one in a host's memtable or the
+ * table of a large transaction, is a binary search with one read of the log a step. A host's
+ * memtable has hints by which most searches for what is not there end before they begin. Nothing
+ * here is on flash: after a power cut the memtable is built again from the log.
  */
 #include "memtable.h"
 
@@ -41,20 +42,78 @@ int ekv_memtable_bound(const struct ekv_memtable *table, const struct ekv_log *l
     return EKV_OK;
 }
 
+/* --- Hints ----------------------------------------------------------------------------------- */
+
+uint32_t ekv_memtable_hint_size(uint32_t capacity)
+{
+    uint32_t size = 1;
+    while (size <= capacity / 2)
+        size *= 2;
+    return capacity > WALK_MAX ? size : 0;
+}
+
+void ekv_memtable_init(struct ekv_memtable *table, struct ekv_slot *slots, uint32_t capacity,
+                       uint8_t *hints)
+{
+    uint32_t size = ekv_memtable_hint_size(capacity);
+    *table = (struct ekv_memtable){
+        .slots = slots, .capacity = capacity, .hints = size > 0 ? hints : NULL};
+    table->hint_mask = size * 8 - 1;
+    ekv_memtable_clear(table);
+}
+
+void ekv_memtable_clear(struct ekv_memtable *table)
+{
+    table->count = 0;
+    if (table->hints)
+        memset(table->hints, 0, table->hint_mask / 8 + 1);
+}
+
+/* The two bits of a hash. */
+static uint32_t hint_at(const struct ekv_memtable *table, uint32_t hash, bool second)
+{
+    return (second ? hash >> 16 | hash << 16 : hash) & table->hint_mask;
+}
+
+static bool hint(const struct ekv_memtable *table, uint32_t hash)
+{
+    uint32_t one = hint_at(table, hash, false), two = hint_at(table, hash, true);
+    return table->hints[one / 8] >> one % 8 & table->hints[two / 8] >> two % 8 & 1;
+}
+
+static void hint_set(struct ekv_memtable *table, uint32_t hash)
+{
+    uint32_t one = hint_at(table, hash, false), two = hint_at(table, hash, true);
+    table->hints[one / 8] |= (uint8_t)(1u << one % 8);
+    table->hints[two / 8] |= (uint8_t)(1u << two % 8);
+}
+
+/* --- Slots ----------------------------------------------------------------------------------- */
+
+/* The first slot with a hash, from `index` on; `count` if there is none. */
+static uint32_t next_with(const struct ekv_memtable *table, uint32_t hash, uint32_t index)
+{
+    while (index < table->count && table->slots[index].hash != hash)
+        index++;
+    return index;
+}
+
 int ekv_memtable_find(const struct ekv_memtable *table, const struct ekv_log *log,
                       struct ekv_key key, uint32_t hash, uint64_t limit, uint32_t *index)
 {
-    bool walk = table->count <= WALK_MAX;
-    uint32_t first = 0;
-    int error = walk ? EKV_OK : ekv_memtable_bound(table, log, key, false, &first);
-    for (uint32_t i = first; !error && i < table->count; i++) {
+    bool walk = table->count <= WALK_MAX && !table->hints;
+    uint32_t i = 0;
+    if (table->hints && !hint(table, hash))
+        return EKV_NOT_FOUND;
+    int error = walk ? EKV_OK : ekv_memtable_bound(table, log, key, false, &i);
+    for (; !error; i++) {
         struct ekv_record record;
         uint64_t version = 0;
         int order;
-        if (table->slots[i].hash != hash && walk)
-            continue;
-        if (table->slots[i].hash != hash)
-            break; /* the places of a key follow its bound */
+        if (walk)
+            i = next_with(table, hash, i);
+        if (i >= table->count || table->slots[i].hash != hash)
+            return EKV_NOT_FOUND; /* the places of a key follow its bound */
         error = record_at(log, table->slots[i].address, &record);
         if (!error)
             error = ekv_record_compare(log, &record, key, &order);
@@ -64,7 +123,7 @@ int ekv_memtable_find(const struct ekv_memtable *table, const struct ekv_log *lo
         if (!error && order == 0 && version <= limit)
             return EKV_OK;
     }
-    return error ? error : EKV_NOT_FOUND;
+    return error;
 }
 
 void ekv_memtable_insert(struct ekv_memtable *table, uint32_t index, struct ekv_slot slot)
@@ -73,6 +132,8 @@ void ekv_memtable_insert(struct ekv_memtable *table, uint32_t index, struct ekv_
     memmove(table->slots + index + 1, table->slots + index, (table->count - index) * sizeof slot);
     table->slots[index] = slot;
     table->count++;
+    if (table->hints)
+        hint_set(table, slot.hash);
 }
 
 void ekv_memtable_remove(struct ekv_memtable *table, uint32_t index)

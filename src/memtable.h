@@ -13,11 +13,23 @@ struct ekv_slot {
     uint32_t hash;
 };
 
+/* `hints` is NULL, or what says of most hashes that no slot has them: bits, of which every hash
+ * that was inserted since the last clear has set two. */
 struct ekv_memtable {
     struct ekv_slot *slots;
     uint32_t count;
     uint32_t capacity;
+    uint8_t *hints;
+    uint32_t hint_mask; /* number of bits less one */
 };
+
+/* Bytes of hints for a memtable of so many keys; 0 where its hashes are walked through. */
+uint32_t ekv_memtable_hint_size(uint32_t capacity);
+
+/* `hints` are the bytes that ekv_memtable_hint_size gives. */
+void ekv_memtable_init(struct ekv_memtable *table, struct ekv_slot *slots, uint32_t capacity,
+                       uint8_t *hints);
+void ekv_memtable_clear(struct ekv_memtable *table);
 
 /* Finds the newest entry of `key` whose version is at most `limit`; its address and place.
  * EKV_NOT_FOUND if there is none. Flash: one read for each entry with the same hash. */

@@ -184,6 +184,7 @@ static int recover(struct ekv *db)
 int ekv_recover(struct ekv *db)
 {
     bool in_session = db->log.failed;
+    ekv_cache_clear(&db->cache); /* what it names may lie in what was in flight */
     int error = in_session ? copy_tail(db) : EKV_OK;
     if (!error) {
         db->unclean = true;

@@ -7,12 +7,13 @@
 #define EKV_STATE_H
 
 #include "build.h"
+#include "cache.h"
 #include "manifest.h"
 #include "memtable.h"
 
 enum {
     EKV_MERGE_INPUTS_MAX = 8,
-    EKV_MERGE_PREFIX = 16,
+    EKV_MERGE_PREFIX = 18,
     EKV_VALUE_LINKS = 24, /* links in a list record of a value's tree */
     EKV_VALUE_LEVELS = 4,
 };
@@ -44,6 +45,7 @@ struct ekv {
     struct ekv_log log;
     struct ekv_index index;
     struct ekv_memtable memtable;
+    struct ekv_cache cache;
     struct ekv_catalog catalog;
     struct ekv_manifest manifest;
     struct ekv_builder builder; /* for flushes; its pages also hold the links of values */

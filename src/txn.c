@@ -27,7 +27,8 @@ enum {
 
 static struct ekv_memtable table_of(const struct ekv_txn *txn)
 {
-    return (struct ekv_memtable){txn->entries, txn->count, txn->capacity};
+    return (struct ekv_memtable){
+        .slots = txn->entries, .count = txn->count, .capacity = txn->capacity};
 }
 
 int ekv_txn_begin(struct ekv_txn *txn, struct ekv *db, void *memory, size_t memory_size)
@@ -390,8 +391,8 @@ static int commit_by_record(struct ekv_txn *txn)
     uint32_t address;
     struct ekv_write how = {.flags = EKV_RECORD_COMMITS};
     ekv_write_time(db, &how);
-    ekv_store(value, txn->record_count, 4);
-    ekv_store(value + 4, txn->first, 4);
+    ekv_store32(value, txn->record_count);
+    ekv_store32(value + 4, txn->first);
     int error = ekv_record_append(db, EKV_RECORD_COMMIT, ekv_key(NULL, 0), &how, value,
                                   sizeof value, &address);
     if (!error)
@@ -430,6 +431,7 @@ static int commit_by_run(struct ekv_txn *txn)
     }
     db->appending = NULL;
     error = apply_all(txn, true);
+    ekv_cache_clear(&db->cache); /* the run alone says where the keys are now */
     if (!error)
         error = ekv_flush_built(db);
     db->failed |= error != EKV_OK; /* counted already, and perhaps committed */

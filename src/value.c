@@ -86,8 +86,8 @@ static int tree_add(struct tree *tree, uint32_t level, uint32_t address, uint32_
                 return error;
         }
         uint8_t *link = links_of(tree, level) + tree->counts[level]++ * EKV_LINK_SIZE;
-        ekv_store(link, address, 4);
-        ekv_store(link + 4, size, 4);
+        ekv_store32(link, address);
+        ekv_store32(link + 4, size);
         if (!full)
             return EKV_OK;
         address = list_address;
@@ -527,7 +527,7 @@ static int node_copy(struct ekv *db, const struct ekv_found *found, const struct
     if (!error)
         error = ekv_record_copy_bytes(db, record, record->layout.head_size,
                                       at - record->layout.head_size);
-    ekv_store(bytes, child, 4);
+    ekv_store32(bytes, child);
     if (!error)
         error = ekv_log_write(&db->log, bytes, 4);
     uint32_t rest =

@@ -433,15 +433,11 @@ static void choose(const char *engine, const char *job)
 static void parse(int argc, char **argv)
 {
     static const struct option options[] = {
-        {"list", no_argument, NULL, 'l'},
-        {"engine", required_argument, NULL, 'e'},
-        {"job", required_argument, NULL, 'j'},
-        {"keys", required_argument, NULL, 'n'},
-        {"folder", required_argument, NULL, 'f'},
-        {"sector", required_argument, NULL, 's'},
-        {"flash", required_argument, NULL, 'z'},
-        {"memtable", required_argument, NULL, 'm'},
-        {NULL, 0, NULL, 0},
+        {"list", no_argument, NULL, 'l'},         {"engine", required_argument, NULL, 'e'},
+        {"job", required_argument, NULL, 'j'},    {"keys", required_argument, NULL, 'n'},
+        {"folder", required_argument, NULL, 'f'}, {"sector", required_argument, NULL, 's'},
+        {"flash", required_argument, NULL, 'z'},  {"memtable", required_argument, NULL, 'm'},
+        {"cache", required_argument, NULL, 'c'},  {NULL, 0, NULL, 0},
     };
     const char *engine = "ekv-ram", *job = "db";
     int option;
@@ -473,9 +469,14 @@ static void parse(int argc, char **argv)
         case 'm':
             bench.options.memtable_count = number_or_fail(optarg);
             break;
+        case 'c':
+            bench.options.cache_count = number_or_fail(optarg);
+            break;
         default:
-            fprintf(stderr, "bench_engine [--engine NAME] [--job db|flashkv] [--keys N] [--folder "
-                            "DIR] [--sector SIZE] [--flash SIZE] [--memtable KEYS] | --list\n");
+            fprintf(stderr,
+                    "bench_engine [--engine NAME] [--job db|flashkv] [--keys N] [--folder "
+                    "DIR] [--sector SIZE] [--flash SIZE] [--memtable KEYS] [--cache KEYS] | "
+                    "--list\n");
             exit(2);
         }
     }

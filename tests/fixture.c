@@ -89,7 +89,7 @@ void fixture_start_options(struct fixture *fixture, struct ekv_geometry geometry
 
 void fixture_start(struct fixture *fixture, struct ekv_geometry geometry, uint32_t memtable_count)
 {
-    struct ekv_mount_options options = {.memtable_count = memtable_count};
+    struct ekv_mount_options options = {.memtable_count = memtable_count, .cache_count = 16};
     fixture_start_options(fixture, geometry, &options, NOR_AGED);
 }
 

@@ -199,7 +199,7 @@ static void expect_layout(const struct ekv_format *format)
     assert_int_equal(format->alignment % unit, 0);
     assert_true(format->body_offset < size);
     assert_true(format->ring_count >= 3);
-    assert_true(ekv_format_close_room(format) < size - format->body_offset);
+    assert_true(format->close_room < size - format->body_offset);
     uint64_t total = (uint64_t)size * format->geometry.sector_count;
     assert_int_equal(format->pointer_size, total > 64u << 20 ? 4 : 3);
     assert_true((total - 1) / format->alignment < UINT64_C(1) << 8 * format->pointer_size);
@@ -518,8 +518,7 @@ static void expect_limits(const struct ekv_format *format)
                                        .value_size = 1 + EKV_LINK_SIZE};
     ekv_record_measure(format, &layout);
     assert_true(layout.size <= most);
-    assert_true(format->body_offset + most + ekv_format_close_room(format) <=
-                format->geometry.sector_size);
+    assert_true(format->body_offset + most + format->close_room <= format->geometry.sector_size);
 }
 
 static void the_largest_key_fits_a_record_in_every_geometry(void **state)

@@ -21,6 +21,7 @@ LAYERS = [
     ("L3 sectors", ["sector"]),
     ("L3 log", ["log", "ring"]),
     ("L4 tables", ["memtable", "run"]),
+    ("L4 cache", ["cache"]),
     ("L4 walks", ["walk"]),
     ("L4 catalog", ["catalog"]),
     ("L4 stored", ["build", "manifest"]),

@@ -140,7 +140,7 @@ static void records_lie_whole_in_one_sector_and_leave_room_to_close_it(void **st
             uint32_t address = append(fixture_below(&chance, most - 40 - unit), i);
             assert_ok(ekv_record_read(&on.log, address, &record));
             uint32_t end = ekv_offset_of(&on.sectors.format, address) + record.layout.size;
-            assert_true(end + ekv_format_close_room(&on.sectors.format) <= 1024);
+            assert_true(end + on.sectors.format.close_room <= 1024);
             assert_int_equal(address % on.sectors.format.alignment, 0);
             if (i >= 30) { /* keep the flash from filling up */
                 uint32_t old = ekv_sector_of(&on.sectors.format, written[i - 30].address);

@@ -148,7 +148,8 @@ static int64_t tick(void *context)
 
 static struct ekv_mount_options mount_options(struct world *world)
 {
-    struct ekv_mount_options options = {.memtable_count = world->options.memtable_count};
+    struct ekv_mount_options options = {.memtable_count = world->options.memtable_count,
+                                        .cache_count = world->options.seed % 2 * 32};
     options.locks = &locks;
     options.lock_context = world;
     options.now = world->options.clock ? tick : NULL;

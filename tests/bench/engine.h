@@ -20,6 +20,7 @@ struct engine_options {
     uint32_t sector_size; /* of ekv, as the next two; 0: as engine_ekv.c says */
     uint64_t flash_size;
     uint32_t memtable_count;
+    uint32_t cache_count;
 };
 
 /* A key with its value, or with neither value nor size where only keys are asked for. Bytes are the

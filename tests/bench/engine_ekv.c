@@ -68,7 +68,8 @@ static struct ekv_geometry geometry_of(const struct engine_options *options)
 
 static struct store *mount_it(struct store *store, const struct engine_options *options, bool fresh)
 {
-    struct ekv_mount_options mount = {.memtable_count = options->memtable_count};
+    struct ekv_mount_options mount = {.memtable_count = options->memtable_count,
+                                      .cache_count = options->cache_count};
     size_t size = ekv_memory_size(&store->flash.geometry, &mount);
     store->memory = engine_allocate(size);
     if (fresh)
