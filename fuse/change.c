@@ -68,7 +68,7 @@ int change_record(struct fs *fs, struct batch *batch, struct node *directory)
         struct attr_record record;
         error = node_key(&fs->nodes, directory, &prefix, NULL);
         if (!error)
-            error = view_attr(directory->view, prefix.bytes, prefix.size, &record, NULL);
+            error = view_attr_to_change(directory->view, prefix.bytes, prefix.size, &record);
         if (error == ENOENT)
             error = 0;
         if (error || record.has_directory)
@@ -101,7 +101,7 @@ static int mkdir_locked(struct fs *fs, struct node *parent, const char *name,
     }
     struct attr_record record;
     if (!error)
-        error = view_attr(parent->view, key->bytes, key->size, &record, NULL);
+        error = view_attr_to_change(parent->view, key->bytes, key->size, &record);
     if (error && error != ENOENT)
         return error;
     record.has_directory = true;
@@ -192,7 +192,7 @@ static int needs_keeping(struct fs *fs, struct node *directory, struct key *pref
         return 0;
     int error = node_key(&fs->nodes, directory, prefix, NULL);
     if (!error)
-        error = view_attr(directory->view, prefix->bytes, prefix->size, record, NULL);
+        error = view_attr_to_change(directory->view, prefix->bytes, prefix->size, record);
     if ((error && error != ENOENT) || record->has_directory)
         return error;
     struct walk walk;
@@ -234,7 +234,7 @@ static int remove_found(struct fs *fs, struct node *parent, const struct tree_na
     const struct key *key = &found->entry.key;
     struct attr_record record;
     struct batch batch;
-    int error = view_attr(parent->view, key->bytes, key->size, &record, NULL);
+    int error = view_attr_to_change(parent->view, key->bytes, key->size, &record);
     bool has_record = !error;
     if (error && error != ENOENT)
         return error;
@@ -328,8 +328,10 @@ static int rmdir_locked(struct fs *fs, struct node *parent, const char *name, st
     key_free(&found.entry.key);
     if (error)
         return error == EINVAL ? ENOENT : error;
-    if (node)
+    if (node) {
+        tree_keep(fs, node, &found.entry.attr);
         node_unlink(&fs->nodes, node);
+    }
     tree_touch(fs, parent);
     return 0;
 }
@@ -351,8 +353,8 @@ int change_rmdir(struct fs *fs, struct node *parent, const char *name)
 static int find_record(struct node *node, const struct key *key, const struct info *info,
                        struct attr_record *record)
 {
-    struct ekv_entry entry, value;
-    int error = view_attr(node->view, key->bytes, key->size, record, &entry);
+    struct ekv_entry value;
+    int error = view_attr_to_change(node->view, key->bytes, key->size, record);
     if (error && error != ENOENT)
         return error;
     if (node->kind == NODE_DIRECTORY) {
@@ -361,11 +363,8 @@ static int find_record(struct node *node, const struct key *key, const struct in
             attr_set_mtime(&record->directory, info->mtime);
         return 0;
     }
-    error = view_find(node->view, ekv_key(key->bytes, key->size), &value);
-    if (!error && (!record->has_file || entry.version < value.version))
-        record->file.set &= (uint8_t)~ATTR_MTIME;
     record->has_file = true;
-    return error;
+    return view_find(node->view, ekv_key(key->bytes, key->size), &value);
 }
 
 /* Commits a record; the one of a directory makes that stay, and so all above it. */
@@ -428,8 +427,10 @@ int change_attr(struct fs *fs, struct node *node, const struct attr *attr)
     }
     store_write(&fs->store);
     struct file *file = node->kind == NODE_FILE ? file_of(fs, node) : NULL;
+    bool kept = file ? file_set_attr(file, attr)
+                     : node->kind == NODE_DIRECTORY && tree_change_kept(fs, node, attr);
     int error = 0;
-    if (!file || !file_set_attr(file, attr))
+    if (!kept)
         error = attr_locked(fs, node, attr, NULL);
     file_release(fs, file);
     store_write_end(&fs->store);

@@ -48,4 +48,14 @@ EKV_MUST_CHECK int subtree_delete(struct batch *batch, struct view *then,
 EKV_MUST_CHECK int subtree_copy(struct batch *batch, struct view *then, const struct subtree *from,
                                 const struct subtree *to);
 
+/* The same in two steps, for where nothing keeps what was there: all of it is read into memory, and
+ * put somewhere else. `*held` is to be freed whatever this returns. */
+struct held;
+EKV_MUST_CHECK int subtree_hold(struct view *view, const struct subtree *from, struct held **held);
+/* Whether no key would be longer than `key_size_max` there. */
+bool held_fits(const struct held *held, const struct subtree *to, size_t key_size_max);
+EKV_MUST_CHECK int subtree_put(struct batch *batch, const struct held *held,
+                               const struct subtree *to);
+void held_free(struct held *held);
+
 #endif

@@ -60,10 +60,9 @@ static int commit_value(struct file *file, const struct key *key, bool same)
         int error = view_attr(view, key->bytes, key->size, &record, NULL);
         if (error && error != ENOENT)
             return error;
-        if (!same && !view_is_live(view) && record.file.set & ATTR_MTIME) {
-            /* The order of writes in a transaction cannot tell that the time is over. */
-            aside = true;
+        if (!same && record.file.set & ATTR_MTIME) { /* a time that was set is over */
             record.file.set &= (uint8_t)~ATTR_MTIME;
+            aside |= !view_is_live(view); /* the order of writes in a transaction cannot tell */
         }
         if (file->created) { /* nothing of an earlier file of that name stays */
             aside = record.has_file || file->attr.set || file->xattrs_dirty;

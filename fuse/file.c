@@ -490,8 +490,10 @@ void file_discard(struct fs *fs, struct file *file)
     file->change++;
     pthread_rwlock_unlock(&file->lock);
     pthread_mutex_lock(&fs->nodes.lock);
-    if (created && !node->unlinked)
+    if (created && !node->unlinked) {
+        node->parent->changes++;
         notify_entry(&fs->notify, node->parent->id, node->name, node->name_size);
+    }
     pthread_mutex_unlock(&fs->nodes.lock);
     if (created)
         node_unlink(&fs->nodes, node);

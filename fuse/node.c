@@ -189,6 +189,7 @@ void node_table_free(struct node_table *table)
             if (node != table->root)
                 leave_view(node);
             cookies_free(node->cookies);
+            free(node->last);
             free(node->name);
             free(node);
         }
@@ -330,6 +331,7 @@ static void free_unused(struct node_table *table, struct node *node)
         *link = node->next_by_id;
         leave_view(node);
         cookies_free(node->cookies);
+        free(node->last);
         free(node->name);
         free(node);
         table->count--;
@@ -382,6 +384,25 @@ struct cookies *node_cookies(struct node_table *table, struct node *node)
     struct cookies *cookies = node->cookies;
     pthread_mutex_unlock(&table->lock);
     return cookies;
+}
+
+bool node_listing_begin(struct node_table *table, struct node *node)
+{
+    pthread_mutex_lock(&table->lock);
+    if (node->listings == 0)
+        node->listed_changes = node->changes;
+    bool kept = node->listed_changes == node->changes;
+    node->listings += kept;
+    pthread_mutex_unlock(&table->lock);
+    return kept;
+}
+
+void node_listing_end(struct node_table *table, struct node *node)
+{
+    pthread_mutex_lock(&table->lock);
+    assert(node->listings > 0);
+    node->listings--;
+    pthread_mutex_unlock(&table->lock);
 }
 
 void node_unlink(struct node_table *table, struct node *node)

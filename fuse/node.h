@@ -27,6 +27,7 @@ enum node_kind {
     NODE_CONTROL, /* .ekv and what is generated in it; `control` says what */
 };
 
+struct attr;
 struct file;
 struct view;
 
@@ -63,6 +64,10 @@ struct node {
     bool has_atime;
     struct timespec atime;   /* set explicitly; kept as long as the node is known */
     int64_t entries_changed; /* of a directory: microseconds since 1970, 0: not by this mount */
+    struct attr *last;       /* of one that has lost its name: its attributes; NULL: none */
+    unsigned changes;        /* of its names, counted */
+    unsigned listings;       /* that the kernel keeps and that are under way */
+    unsigned listed_changes; /* when the first of them began */
 };
 
 struct node_table {
@@ -118,6 +123,12 @@ void node_unref(struct node_table *table, struct node *node);
 
 /* The listed names of a directory; NULL: no memory. */
 struct cookies *node_cookies(struct node_table *table, struct node *node);
+
+/* Whether a listing that begins now may be kept by the kernel, which mixes those that are under way
+ * at a time: only if no name changed since the first of them began. Else one could leave out what
+ * came before it began. If so, it is under way until node_listing_end. */
+bool node_listing_begin(struct node_table *table, struct node *node);
+void node_listing_end(struct node_table *table, struct node *node);
 
 /* Takes the node's name away. */
 void node_unlink(struct node_table *table, struct node *node);

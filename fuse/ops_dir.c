@@ -26,6 +26,7 @@ struct directory {
     pthread_mutex_t lock;
     struct node *node;
     struct cookies *cookies;      /* the node's */
+    bool kept;                    /* the kernel keeps what it lists */
     off_t offset;                 /* where the listing stands */
     struct control_names control; /* of a control directory: as it was when the listing began */
     struct new_name **new;        /* in the order of their keys */
@@ -66,6 +67,8 @@ static void directory_close(struct fs *fs, struct opened *opened)
     stop(directory);
     free(directory->control.bytes);
     key_free(&directory->entry.key);
+    if (directory->kept)
+        node_listing_end(&fs->nodes, directory->node);
     node_unref(&fs->nodes, directory->node);
     pthread_mutex_destroy(&directory->lock);
     free(directory);
@@ -88,8 +91,9 @@ void op_opendir(fuse_req_t request, fuse_ino_t id, struct fuse_file_info *info)
     directory->node = node;
     directory->cookies = cookies;
     info->fh = (uintptr_t)directory;
-    info->cache_readdir = node->kind == NODE_DIRECTORY;
-    info->keep_cache = info->cache_readdir;
+    directory->kept = node->kind == NODE_DIRECTORY && node_listing_begin(&fs->nodes, node);
+    info->cache_readdir = directory->kept;
+    info->keep_cache = node->kind == NODE_DIRECTORY;
     if (fuse_reply_open(request, info) != 0)
         directory_close(fs, &directory->opened);
 }

@@ -72,8 +72,6 @@ static int check(struct fs *fs, const struct side *from, const struct side *to, 
         return report_refusal(EINVAL, "a part of a long name (ending in %%+) cannot be renamed");
     if (source->directory && target->path_kind == PATH_VALUE)
         return EINVAL;
-    if (flags & RENAME_EXCHANGE && !view_is_live(from->parent->view))
-        return report_refusal(EINVAL, "names cannot be exchanged inside a transaction");
     if (flags & RENAME_EXCHANGE)
         return to->found.exists ? 0 : ENOENT;
     if (!to->found.exists)
@@ -119,39 +117,97 @@ static void take_back(struct batch *batch, struct view *then, const struct subtr
         batch->wrote = false; /* all is as it was */
 }
 
-static int collect(struct fs *fs, struct batch *batch, struct view *then, const struct side *from,
-                   const struct side *to, bool exchange)
+static int collect_replacement(struct fs *fs, struct batch *batch, struct view *then,
+                               const struct side *from, const struct side *to,
+                               const struct subtree *target)
 {
-    struct key there = {0}, here = {0};
-    int error = destination(from, to, &there);
-    if (!error)
-        error = destination(to, from, &here);
-    struct subtree target = {&there, from->subtree.directory};
-    struct subtree source = {&here, to->subtree.directory};
-    struct attr_record record = {0};
-    if (!error && to->found.exists && to->subtree.directory)
+    struct attr_record record;
+    bool deletes = to->found.exists && to->subtree.directory;
+    int error = 0;
+    attr_clear(&record);
+    if (deletes)
         error = view_attr(then, to->subtree.key->bytes, to->subtree.key->size, &record, NULL);
     if (error == ENOENT)
         error = 0;
     /* A file is replaced by the put of its new value, all else is deleted first. */
-    if (!error && to->found.exists && (exchange || to->subtree.directory))
+    if (!error && deletes)
         error = subtree_delete(batch, then, &to->subtree);
-    if (!error && exchange)
-        error = subtree_delete(batch, then, &from->subtree);
     if (!error)
-        error = subtree_copy(batch, then, &from->subtree, &target);
-    if (!error && exchange)
-        error = subtree_copy(batch, then, &to->subtree, &source);
-    if (!error && !exchange)
+        error = subtree_copy(batch, then, &from->subtree, target);
+    if (!error)
         error = subtree_delete(batch, then, &from->subtree);
-    else if (error && !view_is_live(batch->view) && (!to->found.exists || to->subtree.directory))
-        take_back(batch, then, &target, &record);
+    else if (!view_is_live(batch->view) && (!to->found.exists || deletes))
+        take_back(batch, then, target, &record);
     if (!error && from->subtree.directory)
         error = change_record(fs, batch, to->parent);
-    if (!error && exchange && to->subtree.directory)
-        error = change_record(fs, batch, from->parent);
-    if (!error && !exchange && from->parent != to->parent)
+    if (!error && from->parent != to->parent)
         error = change_keep(fs, batch, from->parent);
+    return error;
+}
+
+/* In a stage there is no moment before the exchange to read from, so one side is held in memory. */
+static int exchange_staged(struct batch *batch, const struct subtree *one,
+                           const struct subtree *one_there, const struct subtree *other,
+                           const struct subtree *other_there)
+{
+    struct view *view = batch->view;
+    struct held *held = NULL;
+    int error = subtree_hold(view, one, &held);
+    if (!error && !held_fits(held, one_there, view->store->key_size_max))
+        error = ENAMETOOLONG;
+    if (!error)
+        error = subtree_delete(batch, view, one);
+    if (!error) {
+        error = subtree_copy(batch, view, other, other_there);
+        if (error && subtree_delete(batch, view, other_there) == 0 &&
+            subtree_put(batch, held, one) == 0)
+            batch->wrote = false; /* all is as it was */
+    }
+    if (!error)
+        error = subtree_delete(batch, view, other);
+    if (!error)
+        error = subtree_put(batch, held, one_there);
+    held_free(held);
+    return error;
+}
+
+/* `target` is where the source goes, `source` where the target does. */
+static int collect_exchange(struct fs *fs, struct batch *batch, struct view *then,
+                            const struct side *from, const struct side *to,
+                            const struct subtree *target, const struct subtree *source)
+{
+    int error;
+    if (view_is_live(batch->view)) {
+        error = subtree_delete(batch, then, &to->subtree);
+        if (!error)
+            error = subtree_delete(batch, then, &from->subtree);
+        if (!error)
+            error = subtree_copy(batch, then, &from->subtree, target);
+        if (!error)
+            error = subtree_copy(batch, then, &to->subtree, source);
+    } else {
+        error = exchange_staged(batch, &from->subtree, target, &to->subtree, source);
+    }
+    if (!error && from->subtree.directory)
+        error = change_record(fs, batch, to->parent);
+    if (!error && to->subtree.directory)
+        error = change_record(fs, batch, from->parent);
+    return error;
+}
+
+static int collect(struct fs *fs, struct batch *batch, struct view *then, const struct side *from,
+                   const struct side *to, bool exchange)
+{
+    struct key there = {0}, here = {0};
+    struct subtree target = {&there, from->subtree.directory};
+    struct subtree source = {&here, to->subtree.directory};
+    int error = destination(from, to, &there);
+    if (!error && exchange)
+        error = destination(to, from, &here);
+    if (!error && exchange)
+        error = collect_exchange(fs, batch, then, from, to, &target, &source);
+    else if (!error)
+        error = collect_replacement(fs, batch, then, from, to, &target);
     key_free(&there);
     key_free(&here);
     return error;
@@ -185,6 +241,8 @@ static void settle_nodes(struct fs *fs, struct side *from, struct side *to, char
     if (exchange && from->node && to->node) {
         node_exchange(&fs->nodes, from->node, to->node);
     } else {
+        if (to->node && to->node->kind == NODE_DIRECTORY)
+            tree_keep(fs, to->node, &target->attr);
         if (to->node)
             node_unlink(&fs->nodes, to->node);
         if (from->node && exchange)
@@ -233,6 +291,8 @@ static int rename_locked(struct fs *fs, struct side *from, struct side *to, unsi
         touched_read(touched, TOUCHED_BELOW, 0, from->subtree.key->bytes, from->subtree.key->size);
     if (!error && (exchange || flags & RENAME_NOREPLACE))
         error = side_settle(fs, to);
+    if (!error && touched && exchange && to->subtree.directory)
+        touched_read(touched, TOUCHED_BELOW, 0, to->subtree.key->bytes, to->subtree.key->size);
     if (!error)
         error = check(fs, from, to, flags);
     if (error)

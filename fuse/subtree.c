@@ -2,7 +2,8 @@
  *
  * What is read is the store as it was before the batch, so the order of deletions and copies does
  * not matter to it. Copies keep their time: where the old value's commit time told it, the record
- * of attributes does from then on. One value is in memory at a time.
+ * of attributes does from then on. One value is in memory at a time, except where a stage, of which
+ * there is no earlier moment to read, has two names exchanged.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -61,45 +62,67 @@ static void keep_time(struct attr *attr, int64_t time)
             attr, (struct timespec){.tv_sec = time / 1000000, .tv_nsec = time % 1000000 * 1000});
 }
 
-/* Attributes for the copy of a value. */
-static int copy_file_attr(struct batch *batch, struct view *then, const struct key *from,
-                          const struct key *to, const struct ekv_entry *value)
+/* What the copy of a value has beside it. */
+static int read_file_attr(struct view *then, const struct key *from, const struct ekv_entry *value,
+                          struct attr_record *record)
 {
-    struct attr_record old, new;
     struct ekv_entry entry;
-    int error = view_attr(then, from->bytes, from->size, &old, &entry);
+    int error = view_attr(then, from->bytes, from->size, record, &entry);
+    if (error && error != ENOENT)
+        return error;
     if (!error && entry.version < value->version)
-        old.file.set &= (uint8_t)~ATTR_MTIME;
-    if (error == ENOENT)
-        error = 0;
-    keep_time(&old.file, value->time);
-    if (!error)
-        error = view_attr(then, to->bytes, to->size, &new, NULL);
-    if (error == ENOENT)
-        error = 0;
+        record->file.set &= (uint8_t)~ATTR_MTIME;
+    record->has_file = true;
+    keep_time(&record->file, value->time);
+    return 0;
+}
+
+/* The other half of the record there stays. */
+static int put_file_attr(struct batch *batch, struct view *then, const struct key *to,
+                         const struct attr_record *record)
+{
+    struct attr_record new;
+    int error = view_attr(then, to->bytes, to->size, &new, NULL);
+    if (error && error != ENOENT)
+        return error;
     new.has_file = true;
-    new.file = old.file;
-    new.file_xattrs = old.file_xattrs;
-    return error ? error : batch_attr(batch, to->bytes, to->size, &new);
+    new.file = record->file;
+    new.file_xattrs = record->file_xattrs;
+    return batch_attr(batch, to->bytes, to->size, &new);
+}
+
+static int read_file(struct view *then, const struct key *from, uint8_t **value, size_t *size,
+                     struct attr_record *record)
+{
+    struct ekv_key key = ekv_key(from->bytes, from->size);
+    struct ekv_entry entry;
+    *value = NULL;
+    int error = view_find(then, key, &entry);
+    if (!error)
+        error = read_file_attr(then, from, &entry, record);
+    return error ? error : view_load(then, key, value, size);
+}
+
+static int put_file(struct batch *batch, struct view *then, const struct key *to,
+                    const uint8_t *value, size_t size, const struct attr_record *record)
+{
+    if (to->size > batch->view->store->key_size_max)
+        return ENAMETOOLONG;
+    int error = batch_put(batch, ekv_key(to->bytes, to->size), value, size);
+    return error ? error : put_file_attr(batch, then, to, record);
 }
 
 static int copy_file(struct batch *batch, struct view *then, const struct key *from,
                      const struct key *to)
 {
-    struct ekv_key key = ekv_key(from->bytes, from->size);
-    struct ekv_entry entry;
+    struct attr_record record;
     uint8_t *value;
     size_t size;
-    if (to->size > batch->view->store->key_size_max)
-        return ENAMETOOLONG;
-    int error = view_find(then, key, &entry);
+    int error = read_file(then, from, &value, &size, &record);
     if (!error)
-        error = view_load(then, key, &value, &size);
-    if (error)
-        return error;
-    error = batch_put(batch, ekv_key(to->bytes, to->size), value, size);
+        error = put_file(batch, then, to, value, size, &record);
     free(value);
-    return error ? error : copy_file_attr(batch, then, from, to, &entry);
+    return error;
 }
 
 static int delete_file(struct batch *batch, struct view *then, const struct key *key)
@@ -138,33 +161,41 @@ static int visit_copy(void *context, const struct key *key)
     return error ? error : copy_file(walker->batch, walker->then, key, &walker->to);
 }
 
-/* A record with a directory section; `always`: also one that there was not. */
-static int copy_record(struct walker *walker, const struct key *key, bool always)
+/* A record with a directory section; `always`: also one that there was not. `*found` false: there
+ * is none of that kind. */
+static int read_record(struct view *then, const struct key *key, bool always,
+                       struct attr_record *record, bool *found)
 {
-    struct attr_record record;
     struct ekv_entry entry = {0}, value;
-    int error = view_attr(walker->then, key->bytes, key->size, &record, &entry);
-    if ((error && error != ENOENT) || (!record.has_directory && !always))
-        return error;
-    if (record.has_directory && always)
-        return 0;
-    error = translate(walker, key);
-    if (error)
-        return error;
-    record.has_directory = true;
-    keep_time(&record.directory, entry.time);
-    error = view_find(walker->then, ekv_key(key->bytes, key->size), &value);
+    int error = view_attr(then, key->bytes, key->size, record, &entry);
+    *found = record->has_directory != always;
+    if ((error && error != ENOENT) || !*found)
+        return error == ENOENT ? 0 : error;
+    record->has_directory = true;
+    keep_time(&record->directory, entry.time);
+    error = view_find(then, ekv_key(key->bytes, key->size), &value);
     if (error && error != ENOENT)
         return error;
     if (error == ENOENT)
-        record.has_file = false;
+        record->has_file = false;
     else if (entry.version < value.version)
-        record.file.set &= (uint8_t)~ATTR_MTIME;
+        record->file.set &= (uint8_t)~ATTR_MTIME;
     if (!error) {
-        record.has_file = true;
-        keep_time(&record.file, value.time);
+        record->has_file = true;
+        keep_time(&record->file, value.time);
     }
-    return batch_attr(walker->batch, walker->to.bytes, walker->to.size, &record);
+    return 0;
+}
+
+static int copy_record(struct walker *walker, const struct key *key, bool always)
+{
+    struct attr_record record;
+    bool found;
+    int error = read_record(walker->then, key, always, &record, &found);
+    if (error || !found)
+        return error;
+    error = translate(walker, key);
+    return error ? error : batch_attr(walker->batch, walker->to.bytes, walker->to.size, &record);
 }
 
 /* The directory sections: the file sections were copied with their values. */
@@ -222,5 +253,152 @@ int subtree_copy(struct batch *batch, struct view *then, const struct subtree *f
             error = 0;
     }
     key_free(&walker.to);
+    return error;
+}
+
+/* --- In memory ---------------------------------------------------------------------------------
+ */
+
+/* A value or a record of attributes, in the order in which they are to be put. */
+struct held {
+    struct held *next;
+    bool own;       /* the value of the directory's own key */
+    uint8_t *value; /* NULL: a record alone */
+    size_t value_size;
+    uint8_t *rest; /* of the key, behind the prefix */
+    size_t rest_size;
+    uint8_t *attr;
+    size_t attr_size;
+};
+
+struct holder {
+    struct view *view;
+    const struct subtree *from;
+    struct held **last;
+};
+
+void held_free(struct held *held)
+{
+    struct held *next;
+    for (; held; held = next) {
+        next = held->next;
+        free(held->value);
+        free(held->rest);
+        free(held->attr);
+        free(held);
+    }
+}
+
+static bool copy_bytes(uint8_t **copy, size_t *copy_size, const void *bytes, size_t size)
+{
+    *copy = malloc(size ? size : 1);
+    if (*copy)
+        memcpy(*copy, bytes, size);
+    *copy_size = size;
+    return *copy;
+}
+
+/* `value` from malloc is taken over. */
+static int hold(struct holder *holder, const struct key *key, bool own, uint8_t *value, size_t size,
+                const struct attr_record *record)
+{
+    uint8_t bytes[ATTR_RECORD_MAX];
+    struct held *held = calloc(1, sizeof *held);
+    if (!held) {
+        free(value);
+        return ENOMEM;
+    }
+    *holder->last = held;
+    holder->last = &held->next;
+    held->own = own;
+    held->value = value;
+    held->value_size = size;
+    size_t prefix = own || !holder->from->directory ? key->size : holder->from->key->size;
+    return copy_bytes(&held->rest, &held->rest_size, key->bytes + prefix, key->size - prefix) &&
+                   copy_bytes(&held->attr, &held->attr_size, bytes, attr_encode(record, bytes))
+               ? 0
+               : ENOMEM;
+}
+
+static int hold_file(struct holder *holder, const struct key *key, bool own)
+{
+    struct attr_record record;
+    uint8_t *value;
+    size_t size;
+    int error = read_file(holder->view, key, &value, &size, &record);
+    if (error) {
+        free(value);
+        return error;
+    }
+    return hold(holder, key, own, value, size, &record);
+}
+
+static int hold_record(struct holder *holder, const struct key *key, bool always)
+{
+    struct attr_record record;
+    bool found;
+    int error = read_record(holder->view, key, always, &record, &found);
+    return error || !found ? error : hold(holder, key, false, NULL, 0, &record);
+}
+
+static int visit_hold(void *context, const struct key *key)
+{
+    return hold_file(context, key, false);
+}
+
+static int visit_hold_record(void *context, const struct key *key)
+{
+    return hold_record(context, key, false);
+}
+
+int subtree_hold(struct view *view, const struct subtree *from, struct held **held)
+{
+    struct holder holder = {.view = view, .from = from, .last = held};
+    *held = NULL;
+    if (!from->directory)
+        return hold_file(&holder, from->key, false);
+    int error = each_below(view, EKV_USER, from->key, visit_hold, &holder);
+    if (!error)
+        error = each_below(view, EKV_ASIDE, from->key, visit_hold_record, &holder);
+    if (!error)
+        error = hold_record(&holder, from->key, true);
+    if (!error) {
+        struct key own = own_key(from->key);
+        error = hold_file(&holder, &own, true);
+    }
+    return error == ENOENT ? 0 : error;
+}
+
+bool held_fits(const struct held *held, const struct subtree *to, size_t key_size_max)
+{
+    for (; held; held = held->next)
+        if (to->key->size + held->rest_size > key_size_max)
+            return false;
+    return true;
+}
+
+static int put_held(struct batch *batch, const struct held *held, const struct subtree *to,
+                    struct key *key)
+{
+    struct attr_record record;
+    const struct key *prefix = to->key;
+    size_t size = held->own ? prefix->size - 1 : prefix->size;
+    if (!key_set(key, prefix->bytes, size) || !key_reserve(key, size + held->rest_size))
+        return ENOMEM;
+    memcpy(key->bytes + size, held->rest, held->rest_size);
+    key->size += held->rest_size;
+    (void)attr_decode(held->attr, held->attr_size, &record); /* nothing, if it says nothing */
+    if (held->value)
+        return put_file(batch, batch->view, key, held->value, held->value_size, &record);
+    return batch_attr(batch, key->bytes, key->size, &record);
+}
+
+int subtree_put(struct batch *batch, const struct held *held, const struct subtree *to)
+{
+    struct key key = {0};
+    int error = 0;
+    for (; held && !error; held = held->next)
+        error = put_held(batch, held, to, &key);
+    key_free(&key);
     return error;
 }

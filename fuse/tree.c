@@ -7,6 +7,7 @@
 #include "tree.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 static struct timespec from_microseconds(int64_t time)
@@ -292,6 +293,35 @@ static int find_node(struct fs *fs, struct node *node, struct walk_entry *entry)
     return error;
 }
 
+static void find_kept(struct fs *fs, struct node *directory, struct attr *attr)
+{
+    pthread_mutex_lock(&fs->nodes.lock);
+    if (directory->last)
+        *attr = *directory->last;
+    pthread_mutex_unlock(&fs->nodes.lock);
+}
+
+void tree_keep(struct fs *fs, struct node *directory, const struct attr *attr)
+{
+    struct attr *copy = malloc(sizeof *copy);
+    if (copy) /* else the defaults hold */
+        *copy = *attr;
+    pthread_mutex_lock(&fs->nodes.lock);
+    free(directory->last);
+    directory->last = copy;
+    pthread_mutex_unlock(&fs->nodes.lock);
+}
+
+bool tree_change_kept(struct fs *fs, struct node *directory, const struct attr *attr)
+{
+    pthread_mutex_lock(&fs->nodes.lock);
+    bool unlinked = directory->unlinked;
+    if (unlinked && directory->last)
+        attr_merge(directory->last, attr);
+    pthread_mutex_unlock(&fs->nodes.lock);
+    return unlinked;
+}
+
 int tree_info(struct fs *fs, struct node *node, struct info *info)
 {
     struct walk_entry entry = {0};
@@ -323,6 +353,8 @@ int tree_info(struct fs *fs, struct node *node, struct info *info)
         }
         if (!error || error == ENOENT)
             tree_info_found(fs, node, &entry, info);
+        if (error == ENOENT && entry.directory)
+            find_kept(fs, node, &info->attr);
         if (file)
             overlay(file, info);
         if (error == ENOENT && (entry.directory || !info->settled))
@@ -367,5 +399,6 @@ void tree_touch(struct fs *fs, struct node *directory)
 {
     pthread_mutex_lock(&fs->nodes.lock);
     directory->entries_changed = store_now();
+    directory->changes++;
     pthread_mutex_unlock(&fs->nodes.lock);
 }

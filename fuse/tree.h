@@ -41,6 +41,11 @@ void tree_info_found(struct fs *fs, struct node *node, const struct walk_entry *
 
 void tree_stat(const struct fs *fs, struct node *node, const struct info *info, struct stat *stat);
 
+/* Keeps what a directory that has lost its name is told to be, for who has it open. */
+void tree_keep(struct fs *fs, struct node *directory, const struct attr *attr);
+/* Changes that. False: the directory has a name. */
+bool tree_change_kept(struct fs *fs, struct node *directory, const struct attr *attr);
+
 /* Notes that names in a directory changed just now. */
 void tree_touch(struct fs *fs, struct node *directory);
 

@@ -144,6 +144,18 @@ int view_attr(struct view *view, const void *key, size_t size, struct attr_recor
     return error;
 }
 
+int view_attr_to_change(struct view *view, const void *key, size_t size, struct attr_record *record)
+{
+    struct ekv_entry entry, value;
+    int error = view_attr(view, key, size, record, &entry);
+    if (error || !(record->file.set & ATTR_MTIME))
+        return error;
+    error = view_find(view, ekv_key(key, size), &value);
+    if (!error && entry.version < value.version)
+        record->file.set &= (uint8_t)~ATTR_MTIME;
+    return error == ENOENT ? 0 : error;
+}
+
 int view_load(struct view *view, struct ekv_key key, uint8_t **value, size_t *size)
 {
     struct ekv_entry entry;

@@ -77,6 +77,11 @@ EKV_MUST_CHECK int view_get(struct view *view, struct ekv_key key, uint64_t offs
 EKV_MUST_CHECK int view_attr(struct view *view, const void *key, size_t size,
                              struct attr_record *record, struct ekv_entry *entry);
 
+/* The same for who is going to put it again with one half changed: a time of the file that a newer
+ * value has ended is left out, since it would count again. */
+EKV_MUST_CHECK int view_attr_to_change(struct view *view, const void *key, size_t size,
+                                       struct attr_record *record);
+
 /* A whole value in fresh memory (at least one byte), the caller's to free. */
 EKV_MUST_CHECK int view_load(struct view *view, struct ekv_key key, uint8_t **value, size_t *size);
 

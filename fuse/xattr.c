@@ -34,6 +34,7 @@ static int load(struct fs *fs, struct node *node, struct xattrs *xattrs)
     struct key key = {0};
     uint64_t moves;
     int error;
+    attr_clear(&record);
     do {
         error = node_key(&fs->nodes, node, &key, &moves);
         if (!error && node->view->touched)

@@ -162,10 +162,12 @@ os.unlink("never")
 assert os.pread(fd, 100, 0) == b"never seen" and "never" not in os.listdir(".")
 os.close(fd)
 refused(errno.ENOENT, os.stat, "never")
-os.mkdir("stand")
+os.mkdir("stand", 0o750)
 os.chdir("stand")
 os.rmdir("../stand")
-assert os.listdir(".") == []
+assert os.listdir(".") == [] and os.stat(".").st_mode & 0o777 == 0o750
+os.chmod(".", 0o700)
+assert os.stat(".").st_mode & 0o777 == 0o700
 refused(errno.ENOENT, write, "x", b"")
 os.chdir("..")
 END
@@ -201,6 +203,23 @@ os.utime(fd, ns=(5, -1500000000))
 os.fchmod(fd, 0o600)
 os.close(fd)
 assert os.stat("s").st_mtime_ns == -1500000000 and os.stat("s").st_mode & 0o777 == 0o600
+# A time that was set is over with the next write, whatever else is set together with that.
+write("set", b"x")
+os.utime("set", ns=(0, 5))
+fd = os.open("set", os.O_WRONLY)
+os.write(fd, b"other")
+os.fchmod(fd, 0o600)
+os.close(fd)
+assert os.stat("set").st_mtime_ns > before, os.stat("set")
+# A directory and a file in it can share a key: what is changed of one says nothing of the other.
+os.mkdir("twin")
+write("twin/%", b"x")
+os.utime("twin/%", ns=(0, 7 * 10**9))
+write("twin/%", b"other")
+os.chmod("twin", 0o711)
+assert os.stat("twin/%").st_mtime_ns > before and os.stat("twin").st_mode & 0o777 == 0o711
+os.unlink("twin/%")
+os.rmdir("twin")
 fd = os.open("exec", os.O_WRONLY | os.O_CREAT, 0o755)
 os.close(fd)
 assert os.stat("exec").st_mode & 0o777 == 0o755

@@ -323,7 +323,31 @@ assert len(os.listdir("shallow")) == 201 and os.listdir("empty") == []
 for i in range(200): assert read("shallow/%d" % i) == b"%d" % i * i
 refused(errno.ENOTEMPTY, os.rename, "empty", "shallow")
 refused(errno.ENOTEMPTY, os.rmdir, "shallow")
-refused(errno.EINVAL, rename2, "shallow", "empty", EXCHANGE)
+# Names are exchanged: directories, a file and a directory, files that are open.
+os.chmod("shallow", 0o711); os.utime("shallow/8", (5, 6))
+rename2("shallow", "empty", EXCHANGE)
+assert os.listdir("shallow") == [] and len(os.listdir("empty")) == 201
+assert os.stat("empty").st_mode & 0o777 == 0o711 and os.stat("empty/7").st_mode & 0o777 == 0o640
+assert os.stat("empty/8").st_mtime == 6 and os.readlink("empty/link") == "0"
+for i in range(200): assert read("empty/%d" % i) == b"%d" % i * i
+write("single", b"of a file"); os.chmod("single", 0o604)
+rename2("empty", "single", EXCHANGE)
+assert read("empty") == b"of a file" and os.stat("empty").st_mode & 0o777 == 0o604
+rename2("single/7", "single/8", EXCHANGE)
+assert read("single/7") == b"8" * 8 and os.stat("single/7").st_mtime == 6
+rename2("single/8", "single/7", EXCHANGE)
+one = os.open("single/1", os.O_RDWR); other = os.open("single/2", os.O_RDWR)
+os.write(one, b"one"); os.write(other, b"2")
+rename2("single/1", "single/2", EXCHANGE)
+os.write(one, b"!"); os.close(one); os.close(other)
+assert read("single/1") == b"22" and read("single/2") == b"one!", (read("single/1"), read("single/2"))
+write("single/1", b"1"); write("single/2", b"22")
+rename2("empty", "single", EXCHANGE)
+rename2("shallow", "empty", EXCHANGE)
+os.unlink("single")
+for i in range(200): assert read("shallow/%d" % i) == b"%d" % i * i
+os.chmod("shallow", 0o755); os.utime("shallow/8", (5, 6))
+refused(errno.ENOENT, rename2, "shallow", "missing", EXCHANGE)
 os.chmod("empty", 0o700)
 # What fails half-way (keys would be too long) leaves all as it was.
 long = "/".join(["n" * 250] * 15)
@@ -334,6 +358,13 @@ os.chmod("m" * 255, 0o700)
 refused(errno.ENAMETOOLONG, os.rename, "long", "m" * 255)
 assert os.listdir("m" * 255) == [] and stat.S_IMODE(os.stat("m" * 255).st_mode) == 0o700
 assert read("long/" + long + "/f") == b"deep" and read("long/a") == b"a"
+write("m" * 255 + "/kept", b"kept")
+for pair in ("long", "m" * 255), ("m" * 255, "long"):
+    refused(errno.ENAMETOOLONG, rename2, *pair, EXCHANGE)
+    assert os.listdir("m" * 255) == ["kept"] and read("m" * 255 + "/kept") == b"kept"
+    assert stat.S_IMODE(os.stat("m" * 255).st_mode) == 0o700
+    assert read("long/" + long + "/f") == b"deep" and read("long/a") == b"a"
+os.unlink("m" * 255 + "/kept")
 os.rmdir("m" * 255)
 os.rename("long", "lang")
 assert read("lang/" + long + "/f") == b"deep"
