@@ -24,7 +24,17 @@
 #include "own.h"
 #include "value.h"
 
-/* Moves what is live in the last page of the old log. */
+/* Offset in the old head up to which everything is in a run: the edit that says so proves it. */
+static uint32_t flushed_end(const struct ekv *db, uint32_t sequence)
+{
+    const struct ekv_format *format = ekv_format_of(db);
+    uint64_t begin = ekv_position(format, sequence, format->body_offset);
+    uint64_t flushed = db->catalog.flushed;
+    return format->body_offset + (flushed > begin ? (uint32_t)(flushed - begin) : 0);
+}
+
+/* Moves what is live in the last page of the old log. What was flushed has no slot in the memtable,
+ * and may begin in a page before it. */
 static int move_suspects(struct ekv *db, uint32_t sector, uint32_t sequence, uint32_t end)
 {
     const struct ekv_format *format = ekv_format_of(db);
@@ -33,8 +43,7 @@ static int move_suspects(struct ekv *db, uint32_t sector, uint32_t sequence, uin
     if (!db->log.copy || ekv_sector_of(format, db->log.copy_address) != sector)
         return EKV_OK;
     uint32_t page = db->log.copy_address - head;
-    bool first = sequence == db->catalog.replay_sequence;
-    for (uint32_t offset = first ? db->catalog.replay_offset : format->body_offset; offset < end;) {
+    for (uint32_t offset = flushed_end(db, sequence); offset < end;) {
         int error = ekv_record_find(&db->log, head + offset, sequence, &found.record);
         if (error)
             return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
@@ -123,8 +132,7 @@ static uint32_t proven_end(const struct ekv *db)
     uint32_t end = ekv_max(format->body_offset, ekv_offset_of(format, db->log.copy_address));
     if (!db->log.copy || ekv_sector_of(format, db->log.copy_address) != db->log.sector)
         return db->log.offset;
-    if (db->log.sequence == db->catalog.replay_sequence)
-        end = ekv_max(end, db->catalog.replay_offset);
+    end = ekv_max(end, flushed_end(db, db->log.sequence));
     return ekv_min(end, db->log.offset);
 }
 

@@ -573,6 +573,43 @@ static void deletes_work_beside_a_transaction_that_fills_the_store(void **state)
     }
 }
 
+/* A flush beside a transaction that is appending takes copies that gc made among its records to a
+ * run; replay has to begin before them, and they have no slot in the memtable. */
+static void what_was_flushed_beside_a_transaction_takes_no_slot_of_a_recovery(void **state)
+{
+    enum { SLOTS = 8, KEYS = 28 };
+    uint64_t chance = 5;
+    (void)state;
+    fixture_start(&on, (struct ekv_geometry){1024, 12, 1, false}, SLOTS);
+    for (uint32_t step = 0; step < 3000; step++) {
+        struct ekv_txn txn;
+        struct model view;
+        model_init(&view);
+        model_copy(&view, &on.model);
+        begin(&txn, 0);
+        int error = EKV_OK;
+        for (uint32_t i = 1 + fixture_below(&chance, 6); !error && i > 0; i--) {
+            struct ekv_key key = fixture_key(fixture_below(&chance, KEYS));
+            size_t size = fixture_below(&chance, 20);
+            fixture_fill(on.value, size, step);
+            error = ekv_txn_put(&txn, key, on.value, size);
+            model_put(&view, key, on.value, size);
+        }
+        if (!error)
+            error = ekv_txn_commit(&txn);
+        if (error) {
+            assert_result(error, EKV_FULL);
+            ekv_txn_abort(&txn);
+        } else {
+            model_copy(&on.model, &view);
+        }
+        model_free(&view);
+        if (fixture_below(&chance, 4) == 0)
+            fixture_reload(&on);
+    }
+    fixture_verify(&on);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -600,6 +637,8 @@ int main(void)
         cmocka_unit_test_teardown(a_held_snapshot_pins_no_more_than_it_sees, teardown),
         cmocka_unit_test_teardown(a_transaction_finds_room_among_garbage, teardown),
         cmocka_unit_test_teardown(deletes_work_beside_a_transaction_that_fills_the_store, teardown),
+        cmocka_unit_test_teardown(what_was_flushed_beside_a_transaction_takes_no_slot_of_a_recovery,
+                                  teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
