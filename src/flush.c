@@ -129,6 +129,7 @@ int ekv_flush_build(struct ekv *db, const struct ekv_memtable *table)
 static int publish(struct ekv *db, uint32_t added)
 {
     ekv_memtable_clear(&db->memtable);
+    db->rewritten = false;
     replay_position(db);
     db->change++;
     db->flushes++;

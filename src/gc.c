@@ -22,8 +22,8 @@ enum { SNAPSHOT_LOOKS = 16, DELETES_LOOKS = 8, COLD_EVERY = 8, COLD_SPREAD = 64 
 
 static int make_slot(struct ekv *db)
 {
-    /* What a recovery moves was replayed: it has its slot. */
-    if (db->memtable.count < db->memtable.capacity || db->unclean)
+    /* What a recovery moves was replayed: it has its slot. So has what is rewritten. */
+    if (db->memtable.count < db->memtable.capacity || db->unclean || db->log.last_resort)
         return EKV_OK;
     int error = ekv_merge_drain(db);
     return error ? error : ekv_flush(db);

@@ -94,7 +94,9 @@ int ekv_log_roll(struct ekv_log *log)
     if (error)
         return error;
     error = ekv_sector_take(log->sectors, EKV_SECTOR_LOG, &successor);
-    if (error)
+    if (error == EKV_FULL && log->last_resort)
+        successor = EKV_NO_SECTOR;
+    else if (error)
         return error;
     error = enter(log, log->next, log->sequence + 1, successor, log->offset);
     if (error) {

@@ -19,6 +19,7 @@ struct ekv_log {
     uint32_t record_begin, record_end;
     bool open;                   /* a record was begun and not ended */
     bool failed;                 /* nothing may be appended in this sector any more: recover.h */
+    bool last_resort;            /* it may roll into its last sector without a successor */
     bool settled;                /* replay has found the head: all log sectors are stamped */
     uint8_t page[EKV_PAGE_SIZE]; /* byte at address a lies at a % 256 */
     uint8_t *copy;               /* NULL, or a page as mount read it: its flash may be unstable */

@@ -55,6 +55,14 @@ static bool is_pinned(const struct ekv *db, uint32_t sector)
     return false;
 }
 
+/* What gc did not move out of a sector nobody sees any more. */
+static void forget_slots(struct ekv *db, uint32_t sector)
+{
+    for (uint32_t i = db->memtable.count; i-- > 0;)
+        if (ekv_sector_of(ekv_format_of(db), db->memtable.slots[i].address) == sector)
+            ekv_memtable_remove(&db->memtable, i);
+}
+
 /* Frees the sectors in `state` that nobody needs; the others are in limbo. */
 static void release(struct ekv *db, enum ekv_sector_state state)
 {
@@ -69,6 +77,8 @@ static void release(struct ekv *db, enum ekv_sector_state state)
         db->sectors.lives[i] = generation;
         if (pinned && state == EKV_SECTOR_LIMBO)
             continue;
+        if (!pinned && db->rewritten)
+            forget_slots(db, i);
         ekv_sector_set(&db->sectors, i, pinned ? EKV_SECTOR_LIMBO : EKV_SECTOR_FREE);
         if (ekv_sector_state(&db->sectors, i) == EKV_SECTOR_RETIRED)
             continue; /* a program failed in it; the next edit says so */

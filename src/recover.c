@@ -57,7 +57,8 @@ static int move_suspects(struct ekv *db, uint32_t sector, uint32_t sequence, uin
     return EKV_OK;
 }
 
-/* Without a sector for a run: everything that the memtable points to is written to the new log. */
+/* Without a sector for a run: everything current that the memtable points to is written to the new
+ * log. Deletes that hide nothing and what only snapshots see stay, as long as their sectors do. */
 static int rewrite_memtable(struct ekv *db, uint32_t old_sequence)
 {
     for (uint32_t i = 0; i < db->memtable.count; i++) {
@@ -87,7 +88,10 @@ static int move_away(struct ekv *db, uint32_t old_sector, uint32_t old_sequence,
         if (error != EKV_FULL)
             return error;
     }
+    db->rewritten = true;
+    db->log.last_resort = true; /* what was in use until now can be collected then */
     error = rewrite_memtable(db, old_sequence);
+    db->log.last_resort = false;
     if (error)
         return error;
     db->catalog.replay_sector = sector;
@@ -212,11 +216,32 @@ void ekv_mend(struct ekv *db)
     db->failed = ekv_recover(db) != EKV_OK;
 }
 
+/* EKV_FULL if the free sectors do not take what the memtable points to. */
+static int rewrite_check(const struct ekv *db)
+{
+    const struct ekv_format *format = ekv_format_of(db);
+    uint32_t sectors = 1, used = 0, room = ekv_format_record_size_max(format);
+    for (uint32_t i = 0; i < db->memtable.count; i++) {
+        struct ekv_record record;
+        int error = ekv_record_read(&db->log, db->memtable.slots[i].address, &record);
+        if (error)
+            return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
+        record.layout.type |= EKV_RECORD_MOVED;
+        ekv_record_measure(format, &record.layout);
+        sectors += used + record.layout.size > room;
+        used = used + record.layout.size > room ? record.layout.size : used + record.layout.size;
+    }
+    return sectors <= ekv_sectors_available(&db->sectors) ? EKV_OK : EKV_FULL;
+}
+
 int ekv_restart(struct ekv *db)
 {
     uint32_t sector = db->log.sector, sequence = db->log.sequence;
+    int error = rewrite_check(db);
+    if (error)
+        return error;
     db->appending = NULL;
-    int error = ekv_log_flush(&db->log);
+    error = ekv_log_flush(&db->log);
     if (!error)
         error = ekv_log_start(&db->log, sequence + 1, db->log.offset);
     if (!error)

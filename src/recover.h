@@ -12,8 +12,8 @@
 EKV_MUST_CHECK int ekv_recover(struct ekv *db);
 
 /* Goes on in a new log sector when the head has no successor, which a recovery on the last free
- * sector leaves behind. Flash: up to two erases, a run, a checkpoint. Power cut: before or after.
- */
+ * sector leaves behind. Errors: EKV_FULL (nothing happened). Flash: up to two erases, a run, a
+ * checkpoint. Power cut: before or after. */
 EKV_MUST_CHECK int ekv_restart(struct ekv *db);
 
 /* At the end of each operation that writes: a log that has failed is left behind at once, so that

@@ -77,7 +77,8 @@ struct ekv {
     bool unclean; /* the last session was not closed: recover before the first write */
     bool closed;  /* closed cleanly, not opened again yet: write an open record first */
     bool recovered;
-    uint64_t tail; /* unclean: log position where the last session's records end */
+    bool rewritten; /* the log began anew without a flush: slots may lead before replay's begin */
+    uint64_t tail;  /* unclean: log position where the last session's records end */
     uint8_t page[EKV_PAGE_SIZE];
 };
 

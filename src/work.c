@@ -211,12 +211,9 @@ int ekv_write_begin(struct ekv *db, uint64_t size, uint64_t growth, uint32_t slo
     uint32_t floor = floor_of(db);
     error = make_room(db, size, growth > 0 ? floor : ekv_max(1, floor - 1));
     if (db->log.next == EKV_NO_SECTOR) {
-        if (ekv_sectors_available(&db->sectors) >= 2)
-            error = ekv_restart(db);
-        else if (size <= ekv_log_room(&db->log) && growth == 0)
+        error = ekv_sectors_available(&db->sectors) < 2 ? EKV_FULL : ekv_restart(db);
+        if (error == EKV_FULL && size <= ekv_log_room(&db->log) && growth == 0)
             error = EKV_OK;
-        else
-            error = EKV_FULL;
         if (error)
             return error;
     }
