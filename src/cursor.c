@@ -1,6 +1,7 @@
 /* Cursors: one ordered walk over the transaction's table, the memtable and all runs.
  *
- * Each source stands on its next candidate in the direction of the walk. When anything changed
+ * Each source stands on its next candidate in the direction of the walk; the sources are kept in the
+ * order of their keys, so a step moves one of them and finds its new place. When anything changed
  * under the cursor (`db->change`), or the direction turns, the sources are placed anew from the key
  * that the cursor stands on: its record cannot be erased while the cursor's snapshot is open.
  */
@@ -12,21 +13,32 @@
 #include "lookup.h"
 #include "value.h"
 
-enum { PREFIX = 18, SOURCES_MAX = EKV_RUN_COUNT_MAX + 2 };
+enum { PREFIX = 17, SOURCES_MAX = EKV_RUN_COUNT_MAX + 2 };
 
-/* A source: a place in a table or a run, and the begin of the key there. address 0: at its end. */
+/* A source: a place in a table (`run.pages[0]`) or a run, the version there and the begin of its
+ * key, the key's space first. run.address 0: at its end. */
 struct source {
     struct ekv_run_cursor run;
-    uint32_t index;
     uint8_t prefix_size;
     bool whole;
+    bool removed;
     uint8_t prefix[PREFIX];
+    uint64_t version;
+};
+
+/* What a cursor holds of a walk: the sources, and those not at their end in the order in which the
+ * walk meets their keys. */
+struct places {
+    struct source sources[SOURCES_MAX];
+    uint8_t order[SOURCES_MAX];
+    uint32_t ordered;
 };
 
 /* What a walk needs to know of the sources: which table or run each is. */
 struct walk {
     struct ekv *db;
     struct ekv_cursor *cursor;
+    struct places *places;
     struct source *sources;
     uint32_t count;
     struct ekv_memtable own; /* the transaction's table */
@@ -35,7 +47,8 @@ struct walk {
 static struct walk walk_of(struct ekv_cursor *cursor)
 {
     struct walk walk = {
-        .db = cursor->db, .cursor = cursor, .sources = (struct source *)(void *)cursor->sources};
+        .db = cursor->db, .cursor = cursor, .places = (struct places *)(void *)cursor->sources};
+    walk.sources = walk.places->sources;
     walk.count = 2 + cursor->db->catalog.run_count;
     if (cursor->txn)
         walk.own = (struct ekv_memtable){.slots = cursor->txn->entries,
@@ -63,8 +76,8 @@ static int settle(const struct walk *walk, uint32_t number, int error, struct ek
     const struct ekv_log *log = &walk->db->log;
     if (number < 2) {
         const struct ekv_memtable *table = table_of(walk, number);
-        source->run.address =
-            source->index < table->count ? table->slots[source->index].address : 0;
+        uint32_t index = source->run.pages[0];
+        source->run.address = index < table->count ? table->slots[index].address : 0;
     }
     if (error == EKV_NOT_FOUND)
         source->run.address = 0;
@@ -77,8 +90,11 @@ static int settle(const struct walk *walk, uint32_t number, int error, struct ek
     }
     if (!error)
         error = ekv_record_verify(log, &found->record, found->sequence);
+    if (!error)
+        error = ekv_record_version(log, &found->record, found->sequence, &source->version);
     if (error)
         return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
+    source->removed = ekv_record_kind(&found->record) == EKV_RECORD_DELETE;
     uint32_t size = ekv_min(found->record.layout.key_size, PREFIX - 1);
     source->prefix[0] = ekv_record_space(&found->record);
     source->prefix_size = (uint8_t)(size + 1);
@@ -95,9 +111,9 @@ static int place(const struct walk *walk, uint32_t number, struct ekv_key key, i
     int error;
     if (number < 2) {
         error = ekv_memtable_bound(table_of(walk, number), &walk->db->log, key, direction < 0,
-                                   &source->index);
+                                   &source->run.pages[0]);
         if (!error && direction < 0)
-            source->index--; /* wraps to the end when there is none */
+            source->run.pages[0]--; /* wraps to the end when there is none */
     } else if (direction > 0) {
         error = ekv_run_seek(&walk->db->index, run_of(walk, number), key, &source->run, &found);
     } else {
@@ -113,7 +129,7 @@ static int advance(const struct walk *walk, uint32_t number, int direction)
     struct ekv_found found;
     int error = EKV_OK;
     if (number < 2)
-        source->index += direction > 0 ? 1u : UINT32_MAX;
+        source->run.pages[0] += direction > 0 ? 1u : UINT32_MAX;
     else if (direction > 0)
         error = ekv_run_next(&walk->db->index, run_of(walk, number), &source->run, &found);
     else
@@ -143,90 +159,96 @@ static int compare(const struct walk *walk, const struct source *one, const stru
     return error ? error : ekv_record_compare(&walk->db->log, &other, key, order);
 }
 
-/* The source whose key comes next. EKV_NOT_FOUND: none is left in this key space. */
-static int nearest(const struct walk *walk, int direction, uint32_t *number)
+/* Takes a source that is not at its end into the order. */
+static int enter(const struct walk *walk, uint32_t number, int direction)
 {
-    bool found = false;
-    for (uint32_t i = 0; i < walk->count; i++) {
-        int order = -direction;
-        if (walk->sources[i].run.address == 0)
-            continue;
-        const struct source *sources = walk->sources;
-        int error = found ? compare(walk, &sources[i], &sources[*number], &order) : EKV_OK;
+    struct places *places = walk->places;
+    uint32_t at = 0;
+    if (walk->sources[number].run.address == 0)
+        return EKV_OK;
+    for (; at < places->ordered; at++) {
+        int order = 0;
+        const struct source *other = &walk->sources[places->order[at]];
+        int error = compare(walk, &walk->sources[number], other, &order);
         if (error)
             return error;
         if (order * direction < 0)
-            *number = i;
-        found = true;
+            break;
     }
-    if (!found || walk->sources[*number].prefix[0] != walk->cursor->space)
-        return EKV_NOT_FOUND;
+    memmove(places->order + at + 1, places->order + at, places->ordered - at);
+    places->order[at] = (uint8_t)number;
+    places->ordered++;
     return EKV_OK;
 }
 
-/* Takes all entries of the next key off the sources; `best` is the one the cursor's moment sees. */
-static int take(const struct walk *walk, uint32_t first, int direction, struct ekv_found *best)
+static int enter_all(const struct walk *walk, int direction)
 {
-    struct ekv *db = walk->db;
-    struct source key = walk->sources[first];
-    uint64_t newest = 0;
-    bool found = false, own = false;
     int error = EKV_OK;
-    for (uint32_t i = 0; !error && i < walk->count; i++) {
-        while (!error && walk->sources[i].run.address != 0) {
-            struct ekv_found at;
-            uint64_t version;
-            int order;
-            uint32_t address = walk->sources[i].run.address;
-            error = compare(walk, &walk->sources[i], &key, &order);
-            if (error || order != 0)
-                break;
-            error = ekv_record_read(&db->log, address, &at.record);
-            if (!error)
-                error = ekv_log_sequence(&db->log, address, &at.sequence);
-            if (!error)
-                error = ekv_record_version(&db->log, &at.record, at.sequence, &version);
-            if (error)
-                break;
-            bool visible = i == 0 || version <= walk->cursor->own.version;
-            if (visible && !own && (!found || version > newest || i == 0)) {
-                *best = at;
-                newest = version;
-                found = true;
-                own = i == 0;
-            }
-            error = advance(walk, i, direction);
+    walk->places->ordered = 0;
+    for (uint32_t i = 0; !error && i < walk->count; i++)
+        error = enter(walk, i, direction);
+    return error;
+}
+
+/* Takes all entries of the next key off the sources. `address` is the one that the cursor's moment
+ * sees; EKV_NOT_FOUND: none, or a removal. */
+static int take(const struct walk *walk, int direction, uint32_t *address)
+{
+    struct places *places = walk->places;
+    struct source key = walk->sources[places->order[0]];
+    uint64_t newest = 0;
+    bool found = false, own = false, removed = false;
+    while (places->ordered > 0) {
+        int order;
+        uint32_t number = places->order[0];
+        const struct source *source = &walk->sources[number];
+        int error = compare(walk, source, &key, &order);
+        if (error)
+            return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
+        if (order != 0)
+            break;
+        bool visible = number == 0 || source->version <= walk->cursor->own.version;
+        if (visible && !own && (!found || source->version > newest || number == 0)) {
+            *address = source->run.address;
+            removed = source->removed;
+            newest = source->version;
+            found = true;
+            own = number == 0;
         }
+        places->ordered--;
+        memmove(places->order, places->order + 1, places->ordered);
+        error = advance(walk, number, direction);
+        if (!error)
+            error = enter(walk, number, direction);
+        if (error)
+            return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
     }
-    if (error)
-        return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
-    return found && ekv_record_kind(&best->record) != EKV_RECORD_DELETE ? EKV_OK : EKV_NOT_FOUND;
+    return found && !removed ? EKV_OK : EKV_NOT_FOUND;
 }
 
 /* Walks on to the next key that is there. */
 static int walk_on(struct walk *walk, int direction)
 {
-    for (;;) {
-        struct ekv_found best;
-        uint32_t number = 0;
-        int error = nearest(walk, direction, &number);
-        if (error) {
-            walk->cursor->address = 0;
-            walk->cursor->direction = 0;
-            return error;
-        }
-        error = take(walk, number, direction, &best);
+    const struct places *places = walk->places;
+    while (places->ordered > 0 &&
+           walk->sources[places->order[0]].prefix[0] == walk->cursor->space) {
+        uint32_t address;
+        int error = take(walk, direction, &address);
         if (error == EKV_OK)
-            walk->cursor->address = best.record.address;
+            walk->cursor->address = address;
         if (error != EKV_NOT_FOUND)
             return error;
     }
+    walk->cursor->address = 0;
+    walk->cursor->direction = 0;
+    return EKV_NOT_FOUND;
 }
 
+/* Places all sources; their order is still to be found. */
 static int place_all(struct walk *walk, struct ekv_key key, int direction)
 {
     int error = EKV_OK;
-    memset(walk->sources, 0, walk->count * sizeof walk->sources[0]);
+    memset(walk->places, 0, sizeof *walk->places);
     for (uint32_t i = 0; !error && i < walk->count; i++)
         error = place(walk, i, key, direction);
     walk->cursor->direction = (int8_t)direction;
@@ -240,6 +262,8 @@ static int seek(struct ekv_cursor *cursor, struct ekv_key key, int direction)
     ekv_lock_read(cursor->db);
     struct walk walk = walk_of(cursor);
     int error = place_all(&walk, key, direction);
+    if (!error)
+        error = enter_all(&walk, direction);
     if (!error)
         error = walk_on(&walk, direction);
     ekv_unlock_read(cursor->db);
@@ -261,42 +285,40 @@ static int place_beyond(struct walk *walk, int direction)
 {
     uint8_t prefix[EKV_KEY_PREFIX];
     struct ekv_record record;
-    struct ekv_found passed;
     struct ekv_key key;
+    uint32_t passed;
+    int order = 1;
     int error = ekv_record_read(&walk->db->log, walk->cursor->address, &record);
     if (!error)
         error = ekv_record_key(&walk->db->log, &record, prefix, &key);
     if (!error)
         error = place_all(walk, key, direction);
-    for (uint32_t i = 0; !error && i < walk->count; i++) {
-        int order;
-        if (walk->sources[i].run.address == 0)
-            continue;
-        error = ekv_record_read(&walk->db->log, walk->sources[i].run.address, &record);
+    if (!error)
+        error = enter_all(walk, direction);
+    if (!error && walk->places->ordered > 0) {
+        uint32_t first = walk->sources[walk->places->order[0]].run.address;
+        error = ekv_record_read(&walk->db->log, first, &record);
         if (!error)
             error = ekv_record_compare(&walk->db->log, &record, key, &order);
-        if (error || order != 0)
-            continue;
-        error = take(walk, i, direction, &passed);
-        return error == EKV_NOT_FOUND ? EKV_OK : error;
     }
-    return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
+    if (error || order != 0)
+        return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
+    error = take(walk, direction, &passed);
+    return error == EKV_NOT_FOUND ? EKV_OK : error;
 }
 
 /* Places the sources at the end of the key space that a walk begins from. */
 static int place_end(struct walk *walk, int direction)
 {
     struct ekv_key key = {"", 0, walk->cursor->space, 0};
-    if (direction > 0)
-        return place_all(walk, key, direction);
     /* All keys of the space lie before the empty key of the next one, which may itself be there. */
-    key.space++;
+    key.space += direction < 0;
     int error = place_all(walk, key, direction);
-    for (uint32_t i = 0; !error && i < walk->count; i++)
+    for (uint32_t i = 0; !error && direction < 0 && i < walk->count; i++)
         while (!error && walk->sources[i].run.address != 0 &&
                walk->sources[i].prefix[0] > walk->cursor->space)
             error = advance(walk, i, direction);
-    return error;
+    return error ? error : enter_all(walk, direction);
 }
 
 static int step(struct ekv_cursor *cursor, int direction)
@@ -331,7 +353,7 @@ int ekv_cursor_previous(struct ekv_cursor *cursor)
 static void begin(struct ekv_cursor *cursor, struct ekv *db, struct ekv_txn *txn,
                   const struct ekv_snapshot *moment, uint8_t space)
 {
-    static_assert(sizeof cursor->sources >= SOURCES_MAX * sizeof(struct source),
+    static_assert(sizeof cursor->sources >= sizeof(struct places),
                   "a cursor has room for every source");
     cursor->db = db;
     cursor->txn = txn;
@@ -367,26 +389,33 @@ void ekv_cursor_close(struct ekv_cursor *cursor)
     ekv_snapshot_close(&cursor->own);
 }
 
-static int current(struct ekv_cursor *cursor, struct ekv_found *found)
+static int current_record(struct ekv_cursor *cursor, struct ekv_record *record)
 {
     if (cursor->address == 0)
         return EKV_NOT_FOUND;
-    int error = ekv_record_read(&cursor->db->log, cursor->address, &found->record);
-    if (!error)
-        error = ekv_log_sequence(&cursor->db->log, cursor->address, &found->sequence);
+    int error = ekv_record_read(&cursor->db->log, cursor->address, record);
+    return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
+}
+
+static int current(struct ekv_cursor *cursor, struct ekv_found *found)
+{
+    int error = current_record(cursor, &found->record);
+    if (error)
+        return error;
+    error = ekv_log_sequence(&cursor->db->log, cursor->address, &found->sequence);
     return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
 }
 
 int ekv_cursor_key(struct ekv_cursor *cursor, void *buffer, size_t capacity, size_t *size)
 {
-    struct ekv_found found;
+    struct ekv_record record;
     ekv_lock_read(cursor->db);
-    int error = current(cursor, &found);
+    int error = current_record(cursor, &record);
     if (!error) {
-        *size = found.record.layout.key_size;
+        *size = record.layout.key_size;
         uint32_t length = *size < capacity ? (uint32_t)*size : (uint32_t)capacity;
-        error = ekv_record_bytes(&cursor->db->log, &found.record, found.record.layout.head_size,
-                                 buffer, length);
+        error =
+            ekv_record_bytes(&cursor->db->log, &record, record.layout.head_size, buffer, length);
     }
     ekv_unlock_read(cursor->db);
     return error ? error : *size > capacity ? EKV_TOO_LARGE : EKV_OK;

@@ -351,6 +351,17 @@ int ekv_record_bytes(const struct ekv_log *log, const struct ekv_record *record,
     return ekv_log_read(log, record->address + offset, buffer, size);
 }
 
+/* Bytes of the log where they lie, if the flash is mapped and holds them; otherwise NULL. */
+static const uint8_t *in_place(const struct ekv_log *log, uint32_t address, uint32_t size)
+{
+    const struct ekv_flash *flash = &log->sectors->flash;
+    uint32_t flash_size = ekv_flash_size(flash);
+    bool whole = log->flushed == log->offset && !log->copy;
+    if (!flash->map || !whole || address > flash_size || size > flash_size - address)
+        return NULL;
+    return flash->map + address;
+}
+
 int ekv_record_verify(const struct ekv_log *log, const struct ekv_record *record, uint32_t sequence)
 {
     uint8_t piece[PIECE + EKV_CRC_SIZE];
@@ -360,6 +371,11 @@ int ekv_record_verify(const struct ekv_log *log, const struct ekv_record *record
     uint32_t size = record->layout.size - EKV_CRC_SIZE;
     uint32_t offset = ekv_min(size, record->peek_size), length = 0;
     crc = ekv_crc32c(crc, record->peek, offset);
+    const uint8_t *rest = in_place(log, record->address + offset, size - offset + EKV_CRC_SIZE);
+    if (rest)
+        return ekv_load32(rest + size - offset) == ekv_crc32c(crc, rest, size - offset)
+                   ? EKV_OK
+                   : EKV_CORRUPT;
     do { /* the last piece comes with the record's checksum */
         length = ekv_min(size - offset, PIECE);
         uint32_t end = offset + length == size ? EKV_CRC_SIZE : 0;

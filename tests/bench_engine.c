@@ -202,7 +202,7 @@ static void visit(void *context, const void *key, size_t key_size, const void *v
     walk->count++;
 }
 
-WORKLOAD uint32_t scan(bool backwards, bool keys_only)
+WORKLOAD uint32_t read_in_order(bool backwards, bool keys_only)
 {
     struct walk walk = {.backwards = backwards};
     bench.engine->scan(bench.store, backwards, keys_only, visit, &walk);
@@ -301,7 +301,7 @@ static void run_db(void)
     begin();
     fill_in_order();
     end("fillseq", bench.keys);
-    scan(false, false);
+    read_in_order(false, false);
 
     start_fresh();
     uint32_t *order = shuffled();
@@ -309,11 +309,11 @@ static void run_db(void)
     fill_at_random(order);
     end("fillrandom", bench.keys);
     free(order);
-    scan(false, false);
+    read_in_order(false, false);
     begin();
     overwrite();
     end("overwrite", bench.keys);
-    scan(false, false);
+    read_in_order(false, false);
     begin();
     read_random();
     end("readrandom", bench.keys);
@@ -321,14 +321,14 @@ static void run_db(void)
     read_missing();
     end("readmissing", bench.keys);
     begin();
-    end("readseq", scan(false, false));
+    end("readseq", read_in_order(false, false));
     begin();
-    end("readreverse", scan(true, false));
+    end("readreverse", read_in_order(true, false));
     open_again();
     begin();
     delete_random();
     end("deleterandom", bench.keys);
-    scan(false, false);
+    read_in_order(false, false);
 }
 
 WORKLOAD void stat_often(void)
@@ -369,14 +369,14 @@ static void run_flashkv(void)
     get_missing();
     end("get_miss", bench.keys);
     begin();
-    end("list_keys", scan(false, true));
+    end("list_keys", read_in_order(false, true));
     begin();
     stat_often();
     end("stat", STATS);
     begin();
     delete_in_order();
     end("delete_hit", bench.keys);
-    scan(false, false);
+    read_in_order(false, false);
 }
 
 /* --- Command line ---------------------------------------------------------------------------- */
