@@ -1,9 +1,10 @@
 /* Cursors: one ordered walk over the transaction's table, the memtable and all runs.
  *
- * Each source stands on its next candidate in the direction of the walk; the sources are kept in the
- * order of their keys, so a step moves one of them and finds its new place. When anything changed
- * under the cursor (`db->change`), or the direction turns, the sources are placed anew from the key
- * that the cursor stands on: its record cannot be erased while the cursor's snapshot is open.
+ * Each source stands on its next candidate in the direction of the walk; the sources are kept in
+ * the order of their keys, so a step moves one of them and finds its new place. When anything
+ * changed under the cursor (`db->change`), or the direction turns, the sources are placed anew from
+ * the key that the cursor stands on: its record cannot be erased while the cursor's snapshot is
+ * open.
  */
 #include "snapshot.h"
 
@@ -159,7 +160,8 @@ static int compare(const struct walk *walk, const struct source *one, const stru
     return error ? error : ekv_record_compare(&walk->db->log, &other, key, order);
 }
 
-/* Takes a source that is not at its end into the order. */
+/* Takes a source that is not at its end into the order; of those with the same key the newer one
+ * comes first, since gc's copy in it has the version of the original in the older one. */
 static int enter(const struct walk *walk, uint32_t number, int direction)
 {
     struct places *places = walk->places;
@@ -172,7 +174,7 @@ static int enter(const struct walk *walk, uint32_t number, int direction)
         int error = compare(walk, &walk->sources[number], other, &order);
         if (error)
             return error;
-        if (order * direction < 0)
+        if (order * direction < 0 || (order == 0 && number < places->order[at]))
             break;
     }
     memmove(places->order + at + 1, places->order + at, places->ordered - at);
