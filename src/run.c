@@ -93,18 +93,26 @@ static uint32_t link_at(const struct ekv_format *format, const struct ekv_page *
     return link->size <= page->size - offset - head ? offset + head + link->size : 0;
 }
 
+int ekv_page_link(const struct ekv_format *format, const struct ekv_page *page, uint32_t *offset,
+                  uint32_t *child)
+{
+    struct link link;
+    uint32_t end = link_at(format, page, *offset, &link);
+    if (end == 0)
+        return EKV_CORRUPT;
+    *offset = end;
+    *child = link.child;
+    return EKV_OK;
+}
+
 int ekv_page_child(const struct ekv_format *format, const struct ekv_page *page, uint32_t place,
                    uint32_t *child)
 {
-    struct link link = {0};
     uint32_t offset = EKV_PAGE_HEAD_SIZE;
-    for (uint32_t i = 0; i <= place; i++) {
-        offset = i < page->count ? link_at(format, page, offset, &link) : 0;
-        if (offset == 0)
-            return EKV_CORRUPT;
-    }
-    *child = link.child;
-    return EKV_OK;
+    int error = place < page->count ? EKV_OK : EKV_CORRUPT;
+    for (uint32_t i = 0; !error && i <= place; i++)
+        error = ekv_page_link(format, page, &offset, child);
+    return error;
 }
 
 /* Compares the part of a separator behind `*matched` with a key. True if the separator is certainly

@@ -54,6 +54,11 @@ EKV_MUST_CHECK int ekv_page_read(const struct ekv_index *index, const struct ekv
 EKV_MUST_CHECK int ekv_page_child(const struct ekv_format *format, const struct ekv_page *page,
                                   uint32_t place, uint32_t *child);
 
+/* The page below that the link at `offset` leads to; `offset` moves behind it (the first link is at
+ * EKV_PAGE_HEAD_SIZE). EKV_CORRUPT if no whole link is there. */
+EKV_MUST_CHECK int ekv_page_link(const struct ekv_format *format, const struct ekv_page *page,
+                                 uint32_t *offset, uint32_t *child);
+
 /* The record that the entry at `place` of a leaf (below its count) leads to. Flash: one read. */
 EKV_MUST_CHECK int ekv_leaf_entry(const struct ekv_index *index, uint32_t leaf, uint32_t place,
                                   uint32_t *address);

@@ -4,40 +4,62 @@
  */
 #include "walk.h"
 
-int ekv_run_walk(const struct ekv_index *index, const struct ekv_run *run,
+/* Where the walk stands in a page: links taken, of `count`, and where the next one is; 0: nowhere,
+ * the page was not visited yet. */
+struct place {
+    uint32_t address;
+    uint32_t offset;
+    uint8_t taken;
+    uint8_t count;
+};
+
+/* Visits a page that the walk comes to. A damaged one has no links. */
+static int enter(const struct ekv_index *index, const struct ekv_run *run, uint32_t level,
+                 struct place *place,
                  int (*visit)(void *context, uint32_t address, const struct ekv_page *page),
                  void *context)
 {
     const struct ekv_format *format = &index->log->sectors->format;
-    uint32_t pages[EKV_RUN_HEIGHT_MAX], places[EKV_RUN_HEIGHT_MAX];
+    struct ekv_page page;
+    uint32_t child;
+    int error = ekv_page_read(index, run, place->address, (uint8_t)level, &page);
+    if (!error && level > 0) /* all links are sound if the last one is */
+        error = ekv_page_child(format, &page, page.count - 1u, &child);
+    if (error == EKV_IO)
+        return error;
+    place->offset = EKV_PAGE_HEAD_SIZE;
+    place->taken = 0;
+    place->count = !error && level > 0 ? page.count : 0;
+    return visit(context, place->address, error ? NULL : &page);
+}
+
+int ekv_run_walk(const struct ekv_index *index, const struct ekv_run *run,
+                 int (*visit)(void *context, uint32_t address, const struct ekv_page *page),
+                 void *context)
+{
+    struct place places[EKV_RUN_HEIGHT_MAX];
     uint32_t level = run->height - 1u;
-    pages[level] = run->root;
-    places[level] = 0;
+    places[level] = (struct place){.address = run->root};
     while (level < run->height) {
+        struct place *place = &places[level];
         struct ekv_page page;
         uint32_t child;
-        int error = ekv_page_read(index, run, pages[level], (uint8_t)level, &page);
-        if (!error && level > 0) /* all links are sound if the last one is */
-            error = ekv_page_child(format, &page, page.count - 1u, &child);
-        if (error == EKV_IO)
+        int error = EKV_OK;
+        if (place->offset == 0)
+            error = enter(index, run, level, place, visit, context);
+        if (error)
             return error;
-        uint32_t count = !error && level > 0 ? page.count : 0;
-        if (places[level] == 0) {
-            int result = visit(context, pages[level], error ? NULL : &page);
-            if (result)
-                return result;
-        }
-        if (places[level] == count) {
+        if (place->taken == place->count) {
             level++;
             continue;
         }
-        error = ekv_page_read(index, run, pages[level], (uint8_t)level, &page);
+        error = ekv_page_read(index, run, place->address, (uint8_t)level, &page);
         if (!error)
-            error = ekv_page_child(format, &page, places[level]++, &child);
+            error = ekv_page_link(&index->log->sectors->format, &page, &place->offset, &child);
         if (error)
             return error;
-        pages[--level] = child;
-        places[level] = 0;
+        place->taken++;
+        places[--level] = (struct place){.address = child};
     }
     return EKV_OK;
 }

@@ -6,7 +6,7 @@
 
 /* Calls `visit` with every page of the run, those above before those below, until it returns
  * something else than EKV_OK. `page` is NULL for a damaged one, and what is below that is passed
- * over; otherwise it is valid until the next read. Flash: three reads a page. */
+ * over; otherwise it is valid until the next read. Flash: two reads a page. */
 EKV_MUST_CHECK int ekv_run_walk(const struct ekv_index *index, const struct ekv_run *run,
                                 int (*visit)(void *context, uint32_t address,
                                              const struct ekv_page *page),
