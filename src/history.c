@@ -25,8 +25,11 @@ static int read_place(struct ekv *db, struct place *place)
     uint32_t end = place->sector == db->log.sector ? db->log.offset : format->geometry.sector_size;
     if (place->offset >= end)
         return EKV_NOT_FOUND;
-    return ekv_record_read(&db->log, ekv_address(format, place->sector, place->offset),
-                           &place->found.record);
+    int error = ekv_record_step(&db->log, ekv_address(format, place->sector, place->offset),
+                                place->found.sequence, &place->found.record);
+    if (!error)
+        place->offset = ekv_offset_of(format, place->found.record.address);
+    return error;
 }
 
 /* Puts a place at the begin of a sector. EKV_NOT_FOUND: it holds no log, or what a crash left

@@ -340,6 +340,43 @@ int ekv_record_find(const struct ekv_log *log, uint32_t address, uint32_t sequen
     return error || ekv_record_kind(record) == EKV_RECORD_OPEN ? error : EKV_NOT_FOUND;
 }
 
+/* True if an open record seems to begin `distance` bytes behind a place that was read. */
+static int opens_behind(const struct ekv_log *log, const struct ekv_record *record,
+                        uint32_t distance, bool *opens)
+{
+    uint8_t head[3] = {0};
+    uint32_t size = log->sectors->format.geometry.sector_size;
+    uint32_t offset = ekv_offset_of(&log->sectors->format, record->address) + distance;
+    int error = EKV_OK;
+    if (distance + sizeof head <= record->peek_size)
+        memcpy(head, record->peek + distance, sizeof head);
+    else if (offset + sizeof head <= size)
+        error = ekv_log_read(log, record->address + distance, head, sizeof head);
+    *opens = ekv_type_kind(head[0]) == EKV_RECORD_OPEN && head[1] == 0 && head[2] == 0;
+    return error;
+}
+
+int ekv_record_step(const struct ekv_log *log, uint32_t address, uint32_t sequence,
+                    struct ekv_record *record)
+{
+    struct ekv_record_layout close = {.type = EKV_RECORD_CLOSE, .value_size = EKV_CLOSE_SIZE};
+    struct ekv_record found;
+    bool opens;
+    record->address = address;
+    record->peek_size = 0;
+    int read = ekv_record_read(log, address, record);
+    if (read < 0)
+        return read;
+    ekv_record_measure(&log->sectors->format, &close);
+    int error = opens_behind(log, record, close.size, &opens);
+    if (error || !opens)
+        return error ? error : read;
+    error = ekv_record_find(log, address, sequence, &found);
+    if (error == EKV_OK)
+        *record = found;
+    return error == EKV_NOT_FOUND ? read : error;
+}
+
 int ekv_record_bytes(const struct ekv_log *log, const struct ekv_record *record, uint32_t offset,
                      void *buffer, uint32_t size)
 {

@@ -112,6 +112,11 @@ EKV_MUST_CHECK int ekv_record_verify(const struct ekv_log *log, const struct ekv
 EKV_MUST_CHECK int ekv_record_find(const struct ekv_log *log, uint32_t address, uint32_t sequence,
                                    struct ekv_record *record);
 
+/* As ekv_record_read for whoever walks over a sector and does not check each record: steps over a
+ * close record as ekv_record_find does. The record may lie behind `address` then. */
+EKV_MUST_CHECK int ekv_record_step(const struct ekv_log *log, uint32_t address, uint32_t sequence,
+                                   struct ekv_record *record);
+
 /* Takes `size` bytes at `address` for a record with a wrong checksum: which byte holds the one
  * flipped bit that explains it, and the record's type without that. EKV_NOT_FOUND: no single bit
  * does. */

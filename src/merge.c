@@ -225,14 +225,15 @@ struct passed {
     bool gone; /* with a delete that nobody needs the older versions go, too */
 };
 
-/* Keeps the entry if it is the newest, seen by a snapshot, or retained. */
+/* Keeps the entry if it is the newest, seen by a snapshot, or retained. Behind a copy the original
+ * may still be there, which is the same version. */
 static int merge_entry(struct ekv *db, struct passed *passed, uint32_t address)
 {
     struct ekv_record record;
     uint64_t version = 0;
     bool retained = false;
     int error = ekv_record_read(&db->log, address, &record);
-    if (!error && db->snapshots)
+    if (!error && (db->snapshots || db->retain_count > 1))
         error = ekv_log_version(&db->log, address, &version);
     if (!error && !passed->begun) {
         passed->newest = record;
@@ -241,6 +242,7 @@ static int merge_entry(struct ekv *db, struct passed *passed, uint32_t address)
     } else if (!error && !passed->gone) {
         error = ekv_is_retained(db, &passed->newest, &record, &retained);
     }
+    retained &= version != passed->newer;
     bool seen = passed->begun ? retained || ekv_snapshot_between(db, version, passed->newer)
                               : !passed->gone;
     if (!error && seen)

@@ -109,10 +109,10 @@ static int head_in_sector(struct ekv *db, uint32_t sector, const struct ekv_foun
     uint32_t end = sector == db->log.sector ? db->log.offset : format->geometry.sector_size;
     int error = ekv_log_sequence(&db->log, address, &head->sequence);
     for (uint32_t offset = format->body_offset; !error && offset < end;) {
-        error = ekv_record_read(&db->log, address + offset, &head->record);
+        error = ekv_record_step(&db->log, address + offset, head->sequence, &head->record);
         if (error)
             break;
-        offset += head->record.layout.size;
+        offset = ekv_offset_of(format, head->record.address) + head->record.layout.size;
         error = head_holds(db, head, piece);
         if (error != EKV_NOT_FOUND)
             return error;

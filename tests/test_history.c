@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "fixture.h"
+#include "state.h"
 
 enum { KEYS = 12, VERSIONS_MAX = 4000, VALUE_MAX = 6000 };
 
@@ -289,6 +290,41 @@ static void whatever_history_tells_was_committed(void **state)
     }
 }
 
+/* Mounts anew, writes a little, and makes the close record of the session before unreadable, as a
+ * loss of power can that came while it was programmed: the open record behind it stands for both.
+ */
+static void remount_over_a_torn_close(uint64_t *chance, bool blank)
+{
+    struct ekv_record_layout close = {.type = EKV_RECORD_CLOSE, .value_size = EKV_CLOSE_SIZE};
+    fixture_remount(&on);
+    assert_true(on.db->closed);
+    const struct ekv_format *format = ekv_format_of(on.db);
+    ekv_record_measure(format, &close);
+    uint32_t address = ekv_address(format, on.db->log.sector, on.db->log.offset - close.size);
+    put(KEYS - 1, 5, fixture_below(chance, UINT32_MAX));
+    for (uint32_t i = 0; i < close.size; i++)
+        on.nor.bytes[address + i] = blank ? 0xff : (uint8_t)fixture_below(chance, 256);
+}
+
+static void a_torn_close_record_hides_no_version(void **state)
+{
+    uint64_t chance = 40;
+    (void)state;
+    for (uint32_t i = 0; i < 60; i++) {
+        start(geometries[i % GEOMETRIES], 64, 0);
+        if (geometries[i % GEOMETRIES].program_once) { /* never goes on behind a close record */
+            fixture_stop(&on);
+            continue;
+        }
+        put(1, 20, 1);
+        remount_over_a_torn_close(&chance, i / GEOMETRIES % 4 == 0);
+        put(1, 30, 2);
+        put(1, 10, 3);
+        assert_int_equal(expect_history(1, 3), 3);
+        fixture_stop(&on);
+    }
+}
+
 /* Values of one size, so that a chunk may come to lie where one of an older value was, with the
  * same place in its value: an old head must not be taken for one that leads there. */
 static void a_version_is_never_made_of_chunks_of_another(void **state)
@@ -352,6 +388,27 @@ static void retained_values_of_many_chunks_outlive_collections(void **state)
         expect_all(3);
         fixture_verify(&on);
         assert_true(fixture_stat(&on).collections > 3);
+        fixture_stop(&on);
+    }
+}
+
+static void retained_values_are_found_behind_torn_close_records(void **state)
+{
+    (void)state;
+    for (uint32_t round = 0; round < 4; round++) {
+        uint64_t chance = round + 50;
+        start((struct ekv_geometry){1024, 64, round % 2 ? 16 : 1, false}, 16, 3);
+        for (uint32_t i = 0; i < 240; i++) {
+            churn(&chance, 4, 40);
+            if (i % 3 == 0)
+                put(i / 3 % 3, 1000 + fixture_below(&chance, 4000), i);
+            else
+                put(3, 20, i);
+            remount_over_a_torn_close(&chance, i % 2);
+        }
+        for (uint32_t number = 0; number < 3; number++)
+            expect_history(number, promised_of(number, 3));
+        fixture_verify(&on);
         fixture_stop(&on);
     }
 }
@@ -595,9 +652,11 @@ int main(void)
         TEST(an_aborted_transaction_leaves_no_version),
         TEST(a_transaction_larger_than_the_memtable_has_a_history),
         TEST(whatever_history_tells_was_committed),
+        TEST(a_torn_close_record_hides_no_version),
         TEST(a_version_is_never_made_of_chunks_of_another),
         TEST(retained_versions_outlive_merges_and_collections),
         TEST(retained_values_of_many_chunks_outlive_collections),
+        TEST(retained_values_are_found_behind_torn_close_records),
         TEST(retention_begins_with_the_mount_that_asks_for_it),
         TEST(retained_versions_survive_losses_of_power),
         TEST(a_deleted_key_never_comes_back_through_its_retained_versions),
