@@ -209,12 +209,16 @@ static int put_runs(struct ekv_manifest *manifest, const struct ekv_catalog *cat
     return error;
 }
 
+/* The next sector that a frame of this type tells of: every one, or what changed. */
+static uint32_t table_next(const struct ekv_manifest *manifest, uint32_t sector, uint8_t type)
+{
+    return type == EKV_FRAME_CHECKPOINT ? sector : ekv_sector_next_dirty(manifest->sectors, sector);
+}
+
 /* Which item a sector belongs into; 0: none. */
 static uint8_t table_item(const struct ekv_manifest *manifest, uint32_t sector, uint8_t type)
 {
     bool whole = type == EKV_FRAME_CHECKPOINT;
-    if (!whole && !ekv_sector_dirty(manifest->sectors, sector))
-        return 0;
     switch (ekv_sector_state(manifest->sectors, sector)) {
     case EKV_SECTOR_LOG:
         return EKV_ITEM_LOG;
@@ -234,7 +238,8 @@ static int put_table(struct ekv_manifest *manifest, uint8_t kind, uint8_t type)
     uint32_t count = format_of(manifest)->geometry.sector_count;
     uint32_t size = ekv_item_entry_size(kind), last = 0;
     uint8_t *head = NULL;
-    for (uint32_t sector = format_of(manifest)->ring_count; sector < count; sector++) {
+    uint32_t sector = table_next(manifest, format_of(manifest)->ring_count, type);
+    for (; sector < count; sector = table_next(manifest, sector + 1, type)) {
         uint8_t *entry;
         if (table_item(manifest, sector, type) != kind)
             continue;
@@ -285,8 +290,11 @@ static int put_all(struct ekv_manifest *manifest, const struct ekv_catalog *cata
 
 static void clean_all(struct ekv_manifest *manifest)
 {
-    for (uint32_t i = 0; i < format_of(manifest)->geometry.sector_count; i++)
-        ekv_sector_clean(manifest->sectors, i);
+    struct ekv_sectors *sectors = manifest->sectors;
+    uint32_t count = format_of(manifest)->geometry.sector_count;
+    for (uint32_t i = ekv_sector_next_dirty(sectors, 0); i < count;
+         i = ekv_sector_next_dirty(sectors, i + 1))
+        ekv_sector_clean(sectors, i);
 }
 
 static int put_checkpoint(struct ekv_manifest *manifest, const struct ekv_catalog *catalog)
@@ -381,8 +389,10 @@ static int checkpoint(struct ekv_manifest *manifest, const struct ekv_catalog *c
 static uint32_t edit_size(const struct ekv_manifest *manifest, const struct ekv_catalog *catalog)
 {
     uint32_t count = format_of(manifest)->geometry.sector_count, dirty = 0;
-    for (uint32_t i = 0; i < count; i++)
-        dirty += ekv_sector_dirty(manifest->sectors, i);
+    const struct ekv_sectors *sectors = manifest->sectors;
+    for (uint32_t i = ekv_sector_next_dirty(sectors, 0); i < count;
+         i = ekv_sector_next_dirty(sectors, i + 1))
+        dirty++;
     uint32_t payload = EKV_ITEM_STATE_SIZE + EKV_ITEM_RUN_SIZE + 8 + 4 * catalog->run_count +
                        2 * dirty +
                        (1 + EKV_ITEM_TABLE_HEAD_SIZE) * 3 * (count / UINT8_MAX + dirty / 64 + 2);

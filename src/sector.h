@@ -61,7 +61,8 @@ void ekv_sectors_init(struct ekv_sectors *sectors, const struct ekv_flash *flash
 
 enum ekv_sector_state ekv_sector_state(const struct ekv_sectors *sectors, uint32_t sector);
 void ekv_sector_set(struct ekv_sectors *sectors, uint32_t sector, enum ekv_sector_state state);
-bool ekv_sector_dirty(const struct ekv_sectors *sectors, uint32_t sector);
+/* The first dirty sector at or after `sector`; the number of sectors if there is none. */
+uint32_t ekv_sector_next_dirty(const struct ekv_sectors *sectors, uint32_t sector);
 void ekv_sector_clean(struct ekv_sectors *sectors, uint32_t sector);
 
 /* Live units of the record at [address, address + size). They telescope: records that fill a sector

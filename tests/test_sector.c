@@ -56,17 +56,33 @@ static void a_sector_is_dirty_from_its_change_until_it_is_cleaned(void **state)
     for (uint32_t i = 0; i < plain.sector_count; i++)
         ekv_sector_clean(&on.sectors, i);
     ekv_sector_set(&on.sectors, sector, EKV_SECTOR_LOG);
-    assert_true(ekv_sector_dirty(&on.sectors, sector));
-    assert_false(ekv_sector_dirty(&on.sectors, sector - 1));
-    assert_false(ekv_sector_dirty(&on.sectors, sector + 1));
+    assert_int_equal(ekv_sector_next_dirty(&on.sectors, sector), sector);
+    assert_int_not_equal(ekv_sector_next_dirty(&on.sectors, sector - 1), sector - 1);
+    assert_int_not_equal(ekv_sector_next_dirty(&on.sectors, sector + 1), sector + 1);
     ekv_sector_clean(&on.sectors, sector);
-    assert_false(ekv_sector_dirty(&on.sectors, sector));
+    assert_int_not_equal(ekv_sector_next_dirty(&on.sectors, sector), sector);
     assert_int_equal(ekv_sector_state(&on.sectors, sector), EKV_SECTOR_LOG);
     ekv_sector_live_add(&on.sectors, address, 50);
-    assert_true(ekv_sector_dirty(&on.sectors, sector));
+    assert_int_equal(ekv_sector_next_dirty(&on.sectors, sector), sector);
     ekv_sector_clean(&on.sectors, sector);
     assert_int_equal(ekv_sector_live_remove(&on.sectors, address, 50), EKV_OK);
-    assert_true(ekv_sector_dirty(&on.sectors, sector));
+    assert_int_equal(ekv_sector_next_dirty(&on.sectors, sector), sector);
+}
+
+static void the_next_dirty_sector_is_found_wherever_it_is(void **state)
+{
+    (void)state;
+    layers_start(&on, (struct ekv_geometry){1024, 77, 1, false}, NOR_AGED);
+    for (uint32_t i = 0; i < 77; i++)
+        ekv_sector_clean(&on.sectors, i);
+    assert_int_equal(ekv_sector_next_dirty(&on.sectors, 0), 77);
+    for (uint32_t sector = ring(); sector < 77; sector++) {
+        ekv_sector_set(&on.sectors, sector, EKV_SECTOR_LOG);
+        for (uint32_t from = 0; from < 77; from++)
+            assert_int_equal(ekv_sector_next_dirty(&on.sectors, from),
+                             from <= sector ? sector : 77);
+        ekv_sector_clean(&on.sectors, sector);
+    }
 }
 
 /* Records that fill a sector of this size, cut by chance, add up to all units. */
@@ -401,7 +417,8 @@ static void a_sector_in_use_whose_program_failed_is_retired_when_it_is_free(void
     ekv_sector_set(&on.sectors, sector, EKV_SECTOR_FREE);
     assert_int_equal(ekv_sector_state(&on.sectors, sector), EKV_SECTOR_RETIRED);
     assert_false(ekv_sector_distrusted(&on.sectors, sector));
-    assert_true(ekv_sector_dirty(&on.sectors, sector)); /* for the manifest to say so */
+    assert_int_equal(ekv_sector_next_dirty(&on.sectors, sector),
+                     sector); /* for the manifest to say so */
 }
 
 /* --- Locks and barriers ---------------------------------------------------------------------- */
@@ -490,6 +507,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(counts_follow_the_states, teardown),
         cmocka_unit_test_teardown(a_sector_is_dirty_from_its_change_until_it_is_cleaned, teardown),
+        cmocka_unit_test_teardown(the_next_dirty_sector_is_found_wherever_it_is, teardown),
         cmocka_unit_test_teardown(live_units_of_a_full_sector_add_up_however_it_is_cut, teardown),
         cmocka_unit_test_teardown(live_units_are_taken_off_exactly_as_they_were_added, teardown),
         cmocka_unit_test_teardown(the_live_count_of_a_sector_in_limbo_is_left_alone, teardown),
