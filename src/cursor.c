@@ -240,11 +240,11 @@ static int walk_on(struct walk *walk, int direction)
         uint32_t address;
         int error = take(walk, direction, &address);
         if (error == EKV_OK)
-            walk->cursor->address = address;
+            walk->cursor->own.standing = address;
         if (error != EKV_NOT_FOUND)
             return error;
     }
-    walk->cursor->address = 0;
+    walk->cursor->own.standing = 0;
     walk->cursor->direction = 0;
     return EKV_NOT_FOUND;
 }
@@ -293,7 +293,7 @@ static int place_beyond(struct walk *walk, int direction)
     struct ekv_key key;
     uint32_t passed;
     int order = 1;
-    int error = ekv_record_read(&walk->db->log, walk->cursor->address, &record);
+    int error = ekv_record_read(&walk->db->log, walk->cursor->own.standing, &record);
     if (!error)
         error = ekv_record_key(&walk->db->log, &record, prefix, &key);
     if (!error)
@@ -331,7 +331,7 @@ static int step(struct ekv_cursor *cursor, int direction)
     int error = EKV_OK;
     ekv_lock_read(cursor->db);
     struct walk walk = walk_of(cursor);
-    if (cursor->address == 0)
+    if (cursor->own.standing == 0)
         error = place_end(&walk, direction);
     else if (cursor->direction != direction || cursor->change != cursor->db->change)
         error = place_beyond(&walk, direction);
@@ -362,12 +362,10 @@ static void begin(struct ekv_cursor *cursor, struct ekv *db, struct ekv_txn *txn
                   "a cursor has room for every source");
     cursor->db = db;
     cursor->txn = txn;
-    cursor->address = 0;
     cursor->direction = 0;
     cursor->space = space;
     ekv_lock_write(db);
     ekv_snapshot_link(&cursor->own, db);
-    cursor->own.walking = true;
     if (moment)
         cursor->own.version = moment->version;
     ekv_unlock_write(db);
@@ -396,10 +394,32 @@ void ekv_cursor_close(struct ekv_cursor *cursor)
 
 static int current_record(struct ekv_cursor *cursor, struct ekv_record *record)
 {
-    if (cursor->address == 0)
+    if (cursor->own.standing == 0)
         return EKV_NOT_FOUND;
-    int error = ekv_record_read(&cursor->db->log, cursor->address, record);
+    int error = ekv_record_read(&cursor->db->log, cursor->own.standing, record);
     return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
+}
+
+/* Finds the head record of a value anew: that which the cursor stands on stays where it is, the
+ * pieces of its value do not. */
+static int find_head(struct ekv_cursor *cursor, struct ekv_found *found)
+{
+    struct ekv *db = cursor->db;
+    struct walk walk = walk_of(cursor);
+    uint8_t prefix[EKV_KEY_PREFIX];
+    struct ekv_key key;
+    uint32_t hash, index;
+    int error = ekv_record_key(&db->log, &found->record, prefix, &key);
+    if (!error)
+        error = ekv_record_hash(&db->log, &found->record, &hash);
+    if (!error)
+        error = ekv_memtable_find(&walk.own, &db->log, key, hash, EKV_VERSION_MAX, &index);
+    if (error == EKV_NOT_FOUND)
+        return ekv_lookup_key(db, key, &found->record, cursor->own.version, found);
+    uint32_t address = error ? 0 : walk.own.slots[index].address;
+    if (!error)
+        error = ekv_record_read(&db->log, address, &found->record);
+    return error ? error : ekv_log_sequence(&db->log, address, &found->sequence);
 }
 
 static int current(struct ekv_cursor *cursor, struct ekv_found *found)
@@ -407,7 +427,10 @@ static int current(struct ekv_cursor *cursor, struct ekv_found *found)
     int error = current_record(cursor, &found->record);
     if (error)
         return error;
-    error = ekv_log_sequence(&cursor->db->log, cursor->address, &found->sequence);
+    error = ekv_log_sequence(&cursor->db->log, cursor->own.standing, &found->sequence);
+    if (!error && cursor->change != cursor->db->change &&
+        ekv_record_kind(&found->record) == EKV_RECORD_HEAD)
+        error = find_head(cursor, found);
     return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
 }
 

@@ -178,7 +178,7 @@ struct ekv_snapshot {
     struct ekv_snapshot *next;
     uint64_t version;
     uint32_t generation;
-    bool walking; /* a cursor's: it stands on a record, wherever gc has moved the key meanwhile */
+    uint32_t standing; /* a cursor's: address of the record it stands on, 0 when on none */
 };
 
 /* Flash: nothing. */
@@ -290,7 +290,6 @@ struct ekv_cursor {
     struct ekv *db;
     struct ekv_txn *txn;     /* NULL, or the transaction whose writes it sees */
     struct ekv_snapshot own; /* the moment it shows */
-    uint32_t address;        /* record it stands on, 0 when on none */
     uint32_t change;         /* of the store, when the sources were placed */
     int8_t direction;        /* in which the sources stand ahead of the key; 0: nowhere */
     uint8_t space;

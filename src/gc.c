@@ -12,6 +12,7 @@
 
 #include <assert.h>
 
+#include "holder.h"
 #include "merge.h"
 #include "retain.h"
 #include "value.h"
@@ -62,22 +63,10 @@ static int move_current(struct ekv *db, const struct ekv_found *found)
     return ekv_value_moved(db, &moves);
 }
 
-/* The slot of an open transaction that holds this record. */
-static struct ekv_slot *pending_slot(struct ekv *db, uint32_t address)
-{
-    for (struct ekv_txn *txn = db->txns; txn; txn = txn->next) {
-        struct ekv_slot *slots = txn->entries;
-        for (uint32_t i = 0; i < txn->count; i++)
-            if (slots[i].address == address)
-                return &slots[i];
-    }
-    return NULL;
-}
-
 static int move_pending(struct ekv *db, const struct ekv_found *found)
 {
     db->appending = NULL;
-    return ekv_record_copy(db, found, 0, &pending_slot(db, found->record.address)->address);
+    return ekv_record_copy(db, found, 0, &ekv_pending_slot(db, found->record.address)->address);
 }
 
 /* EKV_NOT_FOUND for a delete that hides nothing any more: without it the key is not there either.
@@ -111,7 +100,7 @@ static int need_of(struct ekv *db, const struct ekv_found *found, enum need *nee
     if (retained)
         *need = RETAINED;
     else if (!(found->record.layout.type & EKV_RECORD_COMMITS) &&
-             pending_slot(db, found->record.address))
+             ekv_pending_slot(db, found->record.address))
         *need = PENDING;
     return error;
 }
@@ -141,103 +130,29 @@ static int move_from(struct ekv *db, const struct ekv_found *head, const struct 
     return error ? error : ekv_value_moved(db, &moves);
 }
 
-static bool owner_is_cut(const struct ekv *db, const struct ekv_record *piece)
-{
-    return piece->layout.key_size >= ekv_owner_size_max(db);
-}
-
-/* Finds the pending head whose value holds the piece, and its slot; `above` as ekv_value_holds.
- * EKV_NOT_FOUND: there is none. */
-static int pending_head(struct ekv *db, const struct ekv_found *piece, struct ekv_found *head,
-                        struct ekv_slot **slot, uint32_t *above)
-{
-    uint32_t hash;
-    bool cut = owner_is_cut(db, &piece->record);
-    int error = ekv_record_hash(&db->log, &piece->record, &hash);
-    for (struct ekv_txn *txn = db->txns; !error && txn; txn = txn->next) {
-        struct ekv_slot *slots = txn->entries;
-        for (uint32_t i = 0; i < txn->count; i++) {
-            if (!cut && slots[i].hash != hash)
-                continue;
-            *slot = &slots[i];
-            error = ekv_record_read(&db->log, slots[i].address, &head->record);
-            if (!error)
-                error = ekv_log_sequence(&db->log, slots[i].address, &head->sequence);
-            if (!error)
-                error = ekv_value_holds(db, &head->record, &piece->record, above);
-            if (error != EKV_NOT_FOUND)
-                return error;
-            error = EKV_OK;
-        }
-    }
-    return error ? error : EKV_NOT_FOUND;
-}
-
 /* A pending head keeps its pieces too; its pieces are not counted yet. */
 static int move_pending_piece(struct ekv *db, const struct ekv_found *piece)
 {
     struct ekv_found head;
     struct ekv_slot *slot;
     uint32_t above;
-    int error = pending_head(db, piece, &head, &slot, &above);
+    int error = ekv_pending_head(db, piece, &head, &slot, &above);
     if (error)
         return error;
     db->appending = NULL;
     return ekv_value_move_uncounted(db, &head, piece, 0, &slot->address);
 }
 
-/* The owner's name in the piece may be cut: tries every key in a run that begins with it. */
-static int move_by_prefix(struct ekv *db, const struct ekv_run *run, struct ekv_key prefix,
-                          const struct ekv_found *piece)
+/* Moves the piece if `head` is its key's current record and the value holds it. An older version of
+ * the value, which a snapshot sees, is not counted. */
+static int move_from_current(struct ekv *db, const struct ekv_found *head,
+                             const struct ekv_found *piece)
 {
-    struct ekv_run_cursor cursor;
-    struct ekv_found head;
-    int error = ekv_run_seek(&db->index, run, prefix, &cursor, &head);
-    while (!error) {
-        struct ekv_found current;
-        int order;
-        struct ekv_record begin = head.record;
-        begin.layout.key_size = ekv_min(begin.layout.key_size, prefix.size);
-        error = ekv_record_compare(&db->log, &begin, prefix, &order);
-        if (error || order != 0)
-            return error ? error : EKV_NOT_FOUND;
-        error = ekv_lookup_same(db, &head.record, &current);
-        if (!error && current.record.address == head.record.address) {
-            error = move_from(db, &head, piece);
-            if (error != EKV_NOT_FOUND)
-                return error;
-        }
-        if (error < 0)
-            return error;
-        error = ekv_run_next(&db->index, run, &cursor, &head);
-    }
-    return error;
-}
-
-/* The same, for every key that begins with what the piece names. */
-static int move_by_cut_owner(struct ekv *db, const struct ekv_found *piece)
-{
-    uint8_t prefix[EKV_KEY_PREFIX];
-    struct ekv_key key;
-    int error = ekv_record_key(&db->log, &piece->record, prefix, &key);
-    for (uint32_t i = 0; !error && i < db->memtable.count; i++) {
-        struct ekv_found other;
-        error = ekv_record_read(&db->log, db->memtable.slots[i].address, &other.record);
-        if (!error)
-            error = ekv_log_sequence(&db->log, db->memtable.slots[i].address, &other.sequence);
-        if (!error && ekv_record_kind(&other.record) == EKV_RECORD_HEAD) {
-            error = move_from(db, &other, piece);
-            if (error != EKV_NOT_FOUND)
-                return error;
-            error = EKV_OK;
-        }
-    }
-    if (error)
-        return error;
-    error = EKV_NOT_FOUND;
-    for (uint32_t i = 0; error == EKV_NOT_FOUND && i < db->catalog.run_count; i++)
-        error = move_by_prefix(db, &db->catalog.runs[i], key, piece);
-    return error;
+    struct ekv_found current;
+    int error = ekv_lookup_same(db, &head->record, &current);
+    if (!error && current.record.address != head->record.address)
+        error = EKV_NOT_FOUND;
+    return error ? error : move_from(db, head, piece);
 }
 
 static int move_piece(struct ekv *db, const struct ekv_found *piece)
@@ -249,8 +164,8 @@ static int move_piece(struct ekv *db, const struct ekv_found *piece)
         error = move_from(db, &head, piece);
     if (error == EKV_NOT_FOUND && db->txns)
         error = move_pending_piece(db, piece);
-    if (error == EKV_NOT_FOUND && owner_is_cut(db, &piece->record))
-        error = move_by_cut_owner(db, piece);
+    if (error == EKV_NOT_FOUND && ekv_owner_is_cut(db, &piece->record))
+        error = ekv_owners_visit(db, piece, move_from_current);
     if (error != EKV_NOT_FOUND)
         return error;
     error = ekv_retain_head(db, piece, &head);
@@ -370,54 +285,6 @@ bool ekv_gc_bad(const struct ekv *db)
     return choose_distrusted(db, &victim, &sequence) == EKV_OK;
 }
 
-/* True if what a snapshot sees of the record's key, which for a piece is its owner's, is or holds
- * this record. In doubt it does. */
-static int sees(struct ekv *db, const struct ekv_snapshot *at, const struct ekv_found *found,
-                struct ekv_key key, bool *seen)
-{
-    struct ekv_found visible;
-    uint32_t above;
-    if (ekv_record_kind(&found->record) > EKV_RECORD_HEAD && owner_is_cut(db, &found->record)) {
-        *seen = true;
-        return EKV_OK;
-    }
-    int error = ekv_lookup_key(db, key, &found->record, at->version, &visible);
-    if (!error && ekv_record_kind(&found->record) > EKV_RECORD_HEAD)
-        error = ekv_value_holds(db, &visible.record, &found->record, &above);
-    else if (!error)
-        error = visible.record.address == found->record.address ? EKV_OK : EKV_NOT_FOUND;
-    *seen = error == EKV_OK || error == EKV_CORRUPT;
-    return error == EKV_NOT_FOUND || error == EKV_CORRUPT ? EKV_OK : error;
-}
-
-/* True if an open snapshot sees this record where it is. Crowds of snapshots are not looked into:
- * then it is enough that something was committed since. */
-static int is_seen(struct ekv *db, const struct ekv_found *found, bool *seen)
-{
-    uint8_t prefix[EKV_KEY_PREFIX];
-    struct ekv_key key;
-    uint64_t version;
-    uint32_t looks = 0;
-    uint8_t kind = ekv_record_kind(&found->record);
-    if (kind > EKV_RECORD_LIST)
-        return EKV_OK;
-    int error = ekv_record_version(&db->log, &found->record, found->sequence, &version);
-    if (!error)
-        error = ekv_record_key(&db->log, &found->record, prefix, &key);
-    for (struct ekv_snapshot *at = db->snapshots; !error && at && !*seen; at = at->next) {
-        bool piece = kind > EKV_RECORD_HEAD;
-        if (at->walking)
-            *seen = true;
-        if (*seen || at->version >= db->last_version || (!piece && at->version < version))
-            continue;
-        if (looks++ == SNAPSHOT_LOOKS)
-            *seen = true;
-        else
-            error = sees(db, at, found, key, seen);
-    }
-    return error;
-}
-
 /* True if the record of a sector that is being emptied need not be looked up: nothing that counts
  * is left there. Deletes do not count, and a small record may be less than a unit. */
 static bool is_left_over(const struct ekv *db, uint32_t sector, const struct ekv_record *record)
@@ -440,7 +307,7 @@ static int move_all(struct ekv *db, uint32_t sector, uint32_t sequence, bool *se
         if (!error && !is_left_over(db, sector, &found.record))
             error = ekv_gc_record(db, &found);
         if (!error && db->snapshots && !*seen) /* a copy serves whoever saw the original */
-            error = is_seen(db, &found, seen);
+            error = ekv_is_seen(db, &found, seen);
         if (error)
             return error;
         offset = ekv_offset_of(format, found.record.address) + found.record.layout.size;
@@ -460,8 +327,9 @@ static int piece_size(struct ekv *db, const struct ekv_found *piece, uint32_t *s
     if (!error)
         error = ekv_value_holds(db, &head.record, &piece->record, &above);
     if (error == EKV_NOT_FOUND)
-        error = pending_head(db, piece, &head, &slot, &above);
-    if (error == EKV_NOT_FOUND && owner_is_cut(db, &piece->record) && db->sectors.lives[sector] > 0)
+        error = ekv_pending_head(db, piece, &head, &slot, &above);
+    if (error == EKV_NOT_FOUND && ekv_owner_is_cut(db, &piece->record) &&
+        db->sectors.lives[sector] > 0)
         error = EKV_OK;
     if (error == EKV_NOT_FOUND)
         error = ekv_retain_head(db, piece, &head);
@@ -664,13 +532,12 @@ int ekv_gc(struct ekv *db, uint32_t most)
         db->sectors.lives[victim] = UINT8_MAX;
         return EKV_OK;
     }
-    /* A cursor may have come while the lock was let go for an erase, and stand on what was moved.
-     */
     for (const struct ekv_snapshot *at = db->snapshots; at; at = at->next)
-        seen |= at->walking;
+        seen |= at->standing != 0 && ekv_sector_of(ekv_format_of(db), at->standing) == victim;
     ekv_sector_set(&db->sectors, victim, EKV_SECTOR_EMPTIED);
     bool rests = seen || db->retain_span > 0;
     db->sectors.lives[victim] = rests ? (uint8_t)ekv_generation(db, false) : 0;
+    db->emptied_seen += seen;
     db->collections++;
     return EKV_OK;
 }

@@ -112,5 +112,6 @@ int ekv_publish(struct ekv *db, uint32_t added)
     }
     db->published++;
     release(db, EKV_SECTOR_EMPTIED);
+    db->emptied_seen = 0;
     return EKV_OK;
 }

@@ -187,8 +187,10 @@ static int recover(struct ekv *db)
         return error;
     error = move_away(db, sector, sequence, end);
     db->failed |= error != EKV_OK;
-    if (!error && closed)
+    if (!error && closed) {
         free_next(db, next);
+        error = ekv_publish(db, 0); /* nobody erases it before the manifest says so */
+    }
     db->closed &= error != EKV_OK;
     return error;
 }

@@ -14,7 +14,7 @@ void ekv_snapshot_link(struct ekv_snapshot *snapshot, struct ekv *db)
     snapshot->db = db;
     snapshot->version = ekv_log_position(&db->log) - 1;
     snapshot->generation = ekv_generation(db, true);
-    snapshot->walking = false;
+    snapshot->standing = 0;
     snapshot->next = db->snapshots;
     db->snapshots = snapshot;
     db->appending = NULL; /* records before this moment must not be committed after it */

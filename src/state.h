@@ -65,6 +65,7 @@ struct ekv {
     uint64_t last_version;  /* of the newest commit */
     uint32_t recent_size;   /* bytes of log of the largest write of late */
     uint64_t erases_before; /* of the operation that is going on: it should make one at most */
+    uint32_t emptied_seen;  /* emptied sectors that a snapshot needs: they will be in limbo */
     uint64_t flushes, merges, collections, published;
     uint64_t cold_next; /* so many collections, and a sector is moved for its wear */
     const struct ekv_locks *locks;

@@ -114,7 +114,8 @@ static int find_more(struct ekv *db)
 /* Bytes of log that could be written now and after the next edit of the manifest. */
 static uint64_t room_of(const struct ekv *db)
 {
-    uint64_t sectors = ekv_sectors_available(&db->sectors) + db->sectors.counts[EKV_SECTOR_EMPTIED];
+    uint64_t sectors = ekv_sectors_available(&db->sectors) +
+                       db->sectors.counts[EKV_SECTOR_EMPTIED] - db->emptied_seen;
     return sectors * body_size(db) + ekv_log_room(&db->log);
 }
 

@@ -34,6 +34,7 @@ LAYERS = [
     ("L5 flush", ["flush"]),
     ("L5 merge", ["merge"]),
     ("L5 retention", ["retain"]),
+    ("L5 holders", ["holder"]),
     ("L5 gc", ["gc"]),
     ("L6 damage", ["damage"]),
     ("L6 replay", ["replay"]),

@@ -225,6 +225,34 @@ static void chunks_of_keys_with_a_long_common_beginning_find_their_owner(void **
     fixture_remount(&on);
 }
 
+/* A value that only a snapshot sees is in the memtable too, and its pieces are not counted. */
+static void pieces_of_long_keys_go_with_the_current_value_alone(void **state)
+{
+    enum { NAMES = 4, ROUNDS = 150 };
+    char name[100];
+    struct ekv_snapshot snapshot;
+    (void)state;
+    fixture_start(&on, (struct ekv_geometry){512, 200, 1, false}, 64);
+    memset(name, 'x', sizeof name);
+    for (uint32_t round = 0; round < ROUNDS; round++) {
+        for (uint32_t n = 0; n < 2 * NAMES; n++) {
+            if (n == NAMES)
+                ekv_snapshot_open(&snapshot, on.db);
+            name[90] = (char)('a' + n % NAMES);
+            fixture_put(&on, ekv_key(name, sizeof name), 900, round + n);
+        }
+        for (uint32_t n = 0; n < 20; n++)
+            fixture_put(&on, fixture_key(n), 60, round + n);
+        fixture_check(&on);
+        ekv_snapshot_close(&snapshot);
+        for (uint32_t n = 0; n < 20; n++)
+            fixture_put(&on, fixture_key(n), 60, round + n);
+        fixture_check(&on);
+    }
+    assert_true(fixture_stat(&on).collections > ROUNDS);
+    fixture_remount(&on);
+}
+
 /* --- Snapshots ------------------------------------------------------------------------------- */
 
 static void expect_snapshot(struct ekv_snapshot *snapshot, struct model *model)
@@ -431,6 +459,7 @@ int main(void)
         cmocka_unit_test_teardown(values_in_chunks_survive_collections_around_them, teardown),
         cmocka_unit_test_teardown(chunks_of_keys_with_a_long_common_beginning_find_their_owner,
                                   teardown),
+        cmocka_unit_test_teardown(pieces_of_long_keys_go_with_the_current_value_alone, teardown),
         cmocka_unit_test_teardown(snapshots_keep_their_versions_through_everything, teardown),
         cmocka_unit_test_teardown(sectors_that_only_a_snapshot_needs_wait_for_its_close, teardown),
         cmocka_unit_test_teardown(

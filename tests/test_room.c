@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "fixture.h"
+#include "lookup.h"
 
 enum { TABLE = 4096 };
 
@@ -213,6 +214,64 @@ static void a_snapshot_that_comes_during_a_commit_sees_none_of_it(void **state)
     assert_true(met > 10);
 }
 
+/* Who looks at a store, and for how long, costs only the room of what was changed since. */
+static void whoever_looks_keeps_no_more_than_was_written_over(void **state)
+{
+    enum { KEYS = 40, LOOKERS = 24, ROUNDS = 6000, RECORD = 140 };
+    static const struct ekv_geometry geometry = {4096, 128, 1, false};
+    static struct ekv_snapshot lookers[LOOKERS];
+    struct ekv_cursor cursor;
+    (void)state;
+    fixture_start(&on, geometry, 64);
+    for (uint32_t i = 0; i < ROUNDS; i++) /* garbage wherever it can be */
+        fixture_put(&on, fixture_key(i % KEYS), 100, i);
+    ekv_cursor_open(&cursor, on.db, EKV_USER);
+    assert_ok(ekv_cursor_next(&cursor));
+    for (uint32_t i = 0; i < LOOKERS; i++) {
+        ekv_snapshot_open(&lookers[i], on.db);
+        fixture_put(&on, fixture_key(i), 100, i);
+    }
+    struct ekv_stat before = fixture_stat(&on);
+    for (uint32_t i = 0; i < ROUNDS; i++)
+        fixture_put(&on, fixture_key(i % KEYS), 100, i);
+    struct ekv_stat after = fixture_stat(&on);
+    uint64_t collections = after.collections - before.collections;
+    assert_in_range(collections, geometry.sector_count, ROUNDS * RECORD / 4096 * 5 / 4);
+    assert_in_range(after.sectors_pinned, 0, LOOKERS + 8);
+    ekv_cursor_close(&cursor);
+    for (uint32_t i = 0; i < LOOKERS; i++)
+        ekv_snapshot_close(&lookers[i]);
+    fixture_verify(&on);
+    fixture_reload(&on);
+    fixture_stop(&on);
+}
+
+/* Wear leveling moves the value that the cursor stands on, piece by piece. */
+static void a_cursor_reads_on_in_a_value_that_was_moved(void **state)
+{
+    enum { LARGE = 3000 };
+    static uint8_t value[LARGE + 700], wanted[LARGE];
+    struct ekv_cursor cursor;
+    struct ekv_found found;
+    size_t size;
+    (void)state;
+    fixture_start(&on, (struct ekv_geometry){1024, 40, 1, false}, 16);
+    fixture_fill(wanted, sizeof wanted, 1);
+    fixture_put(&on, fixture_key(5), LARGE, 1);
+    ekv_cursor_open(&cursor, on.db, EKV_USER);
+    assert_ok(ekv_cursor_next(&cursor));
+    for (uint32_t i = 0; i < 30000; i++)
+        fixture_put(&on, fixture_key(6 + i % 20), 100, i);
+    assert_ok(ekv_lookup(on.db, fixture_key(5), EKV_VERSION_MAX, &found));
+    assert_int_not_equal(found.record.address, cursor.own.standing);
+    for (uint32_t offset = 0; offset < LARGE; offset += 700) {
+        assert_ok(ekv_cursor_read(&cursor, offset, value + offset, 700, &size));
+        assert_int_equal(size, ekv_min(700, LARGE - offset));
+    }
+    assert_memory_equal(value, wanted, LARGE);
+    ekv_cursor_close(&cursor);
+}
+
 #define TEST(test) cmocka_unit_test_teardown(test, teardown)
 
 int main(void)
@@ -221,6 +280,8 @@ int main(void)
         TEST(what_a_transaction_wrote_over_is_room_again),
         TEST(a_key_that_is_staged_again_and_again_takes_its_room_once),
         TEST(what_was_staged_can_be_committed_on_a_full_store),
+        TEST(whoever_looks_keeps_no_more_than_was_written_over),
+        TEST(a_cursor_reads_on_in_a_value_that_was_moved),
         TEST(a_snapshot_that_comes_during_a_commit_sees_none_of_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
