@@ -193,15 +193,13 @@ static int enter_all(const struct walk *walk, int direction)
 }
 
 /* Takes all entries of the next key off the sources. `address` is the one that the cursor's moment
- * sees, of copies of one version that in the newest source: the pieces of its value are still
- * there. EKV_NOT_FOUND: none, or a removal. */
+ * sees; EKV_NOT_FOUND: none, or a removal. */
 static int take(const struct walk *walk, int direction, uint32_t *address)
 {
     struct places *places = walk->places;
     struct source key = walk->sources[places->order[0]];
     uint64_t newest = 0;
-    uint32_t taken = UINT32_MAX;
-    bool own = false, removed = false;
+    bool found = false, own = false, removed = false;
     while (places->ordered > 0) {
         int order;
         uint32_t number = places->order[0];
@@ -212,12 +210,11 @@ static int take(const struct walk *walk, int direction, uint32_t *address)
         if (order != 0)
             break;
         bool visible = number == 0 || source->version <= walk->cursor->own.version;
-        bool copy = source->version == newest && number < taken;
-        if (visible && !own && (source->version > newest || copy || number == 0)) {
+        if (visible && !own && (!found || source->version > newest || number == 0)) {
             *address = source->run.address;
             removed = source->removed;
             newest = source->version;
-            taken = number;
+            found = true;
             own = number == 0;
         }
         places->ordered--;
@@ -228,7 +225,7 @@ static int take(const struct walk *walk, int direction, uint32_t *address)
         if (error)
             return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
     }
-    return taken != UINT32_MAX && !removed ? EKV_OK : EKV_NOT_FOUND;
+    return found && !removed ? EKV_OK : EKV_NOT_FOUND;
 }
 
 /* Walks on to the next key that is there. */

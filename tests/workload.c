@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "state.h"
+
 enum { TXN_FIRST_COUNT = 4, TXN_MAX_COUNT = 1024, VALUE_MAX = 64 * 1024 };
 
 /* How often each kind of operation comes, in parts of the sum; how many keys there are; in how many
@@ -712,6 +714,9 @@ void world_apply(struct world *world, const struct operation *operation, int res
         world->models.full_streak = 8;
     if (result == EKV_OK)
         apply_success(world, operation);
+    else if (world->live.db &&
+             world->live.db->unclean) /* refused before the recovery was through: that is to come */
+        world->models.outcomes.since = world->nor.now.operations;
 }
 
 /* Says in whose eyes it differs. */

@@ -79,7 +79,8 @@ struct world_live {
 /* What the store may turn out to hold at a mount, while that is open: a cut operation may have left
  * something that reads differently each time, and until a write has been acknowledged after the cut
  * every mount decides anew. `since` is how many flash operations there were when the power came
- * back. With a count of 0 nothing is open. */
+ * back, or when a write was refused whose recovery found no room. With a count of 0 nothing is
+ * open. */
 struct outcomes {
     struct model *states;
     uint32_t count;
