@@ -234,7 +234,8 @@ static int remove_found(struct fs *fs, struct node *parent, const struct tree_na
     const struct key *key = &found->entry.key;
     struct attr_record record;
     struct batch batch;
-    int error = view_attr_to_change(parent->view, key->bytes, key->size, &record);
+    bool plain = !found->entry.directory && found->entry.no_record;
+    int error = plain ? ENOENT : view_attr_to_change(parent->view, key->bytes, key->size, &record);
     bool has_record = !error;
     if (error && error != ENOENT)
         return error;

@@ -178,19 +178,19 @@ int view_has_prefix(struct view *view, uint8_t space, const void *prefix, size_t
 {
     struct view_cursor cursor;
     *found = false;
-    uint8_t *key = malloc(size ? size : 1);
-    if (!key)
-        return ENOMEM;
+    struct ekv_key key = {prefix, (uint32_t)size, space, 0};
     int error = view_cursor_open(view, &cursor, space);
-    if (!error) {
-        size_t key_size;
-        error = view_cursor_seek(&cursor, (struct ekv_key){prefix, (uint32_t)size, space, 0});
-        if (!error)
-            error = view_cursor_key(&cursor, key, size, &key_size);
-        *found = !error && key_size >= size && memcmp(key, prefix, size) == 0;
-        view_cursor_close(&cursor);
+    if (error)
+        return error;
+    if (!view->past) {
+        error = store_errno(ekv_cursor_seek_prefix(&cursor.cursor, key));
+        *found = !error;
+    } else {
+        error = past_seek(&cursor.past, key);
+        const struct survey_record *record = error ? NULL : cursor.past.record;
+        *found = record && record->key_size >= size && memcmp(record->key, prefix, size) == 0;
     }
-    free(key);
+    view_cursor_close(&cursor);
     return error == ENOENT ? 0 : error;
 }
 

@@ -20,6 +20,7 @@ struct walk_entry {
     size_t bytes_size;
     struct key key; /* of the file, or the prefix of the directory */
     struct ekv_entry entry;
+    bool no_record; /* nothing at all is kept beside it: found out by tree_find alone */
     bool has_attr;
     struct attr attr;
     struct ekv_entry attr_entry;

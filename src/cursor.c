@@ -228,14 +228,45 @@ static int take(const struct walk *walk, int direction, uint32_t *address)
     return found && !removed ? EKV_OK : EKV_NOT_FOUND;
 }
 
-/* Walks on to the next key that is there. */
-static int walk_on(struct walk *walk, int direction)
+/* Whether the key that a source stands on begins with another. */
+static int begins_with(const struct walk *walk, const struct source *source, struct ekv_key key,
+                       bool *begins)
+{
+    const uint8_t *bytes = key.bytes;
+    uint32_t done = ekv_min(source->prefix_size - 1u, key.size);
+    *begins = memcmp(source->prefix + 1, bytes, done) == 0;
+    if (!*begins || done == key.size)
+        return EKV_OK;
+    struct ekv_record record;
+    int error = ekv_record_read(&walk->db->log, source->run.address, &record);
+    *begins = !error && record.layout.key_size >= key.size;
+    while (!error && *begins && done < key.size) {
+        uint8_t piece[32];
+        uint32_t size = ekv_min(key.size - done, sizeof piece);
+        error =
+            ekv_record_bytes(&walk->db->log, &record, record.layout.head_size + done, piece, size);
+        *begins = !error && memcmp(piece, bytes + done, size) == 0;
+        done += size;
+    }
+    return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
+}
+
+/* Walks on to the next key that is there; with a `prefix` only as far as keys begin with it, those
+ * that were removed too. */
+static int walk_on(struct walk *walk, int direction, const struct ekv_key *prefix)
 {
     const struct places *places = walk->places;
     while (places->ordered > 0 &&
            walk->sources[places->order[0]].prefix[0] == walk->cursor->space) {
         uint32_t address;
-        int error = take(walk, direction, &address);
+        bool within = true;
+        int error = EKV_OK;
+        if (prefix)
+            error = begins_with(walk, &walk->sources[places->order[0]], *prefix, &within);
+        if (!error && !within)
+            break;
+        if (!error)
+            error = take(walk, direction, &address);
         if (error == EKV_OK)
             walk->cursor->own.standing = address;
         if (error != EKV_NOT_FOUND)
@@ -258,7 +289,7 @@ static int place_all(struct walk *walk, struct ekv_key key, int direction)
     return error;
 }
 
-static int seek(struct ekv_cursor *cursor, struct ekv_key key, int direction)
+static int seek(struct ekv_cursor *cursor, struct ekv_key key, int direction, bool within)
 {
     key.space = cursor->space;
     ekv_lock_read(cursor->db);
@@ -267,19 +298,24 @@ static int seek(struct ekv_cursor *cursor, struct ekv_key key, int direction)
     if (!error)
         error = enter_all(&walk, direction);
     if (!error)
-        error = walk_on(&walk, direction);
+        error = walk_on(&walk, direction, within ? &key : NULL);
     ekv_unlock_read(cursor->db);
     return error;
 }
 
 int ekv_cursor_seek(struct ekv_cursor *cursor, struct ekv_key key)
 {
-    return seek(cursor, key, 1);
+    return seek(cursor, key, 1, false);
 }
 
 int ekv_cursor_seek_back(struct ekv_cursor *cursor, struct ekv_key key)
 {
-    return seek(cursor, key, -1);
+    return seek(cursor, key, -1, false);
+}
+
+int ekv_cursor_seek_prefix(struct ekv_cursor *cursor, struct ekv_key prefix)
+{
+    return seek(cursor, prefix, 1, true);
 }
 
 /* Places the sources beyond the key that the cursor stands on. */
@@ -333,7 +369,7 @@ static int step(struct ekv_cursor *cursor, int direction)
     else if (cursor->direction != direction || cursor->change != cursor->db->change)
         error = place_beyond(&walk, direction);
     if (!error)
-        error = walk_on(&walk, direction);
+        error = walk_on(&walk, direction, NULL);
     ekv_unlock_read(cursor->db);
     return error;
 }

@@ -193,6 +193,91 @@ static void a_prefix_is_walked_from_its_seek_to_its_end(void **state)
     ekv_cursor_close(&cursor);
 }
 
+/* Whether a seek for the prefix finds what a walk from it finds first. */
+static void expect_prefix(struct ekv_cursor *cursor, const char *prefix, const char *expected)
+{
+    char key[200];
+    size_t size;
+    int error = ekv_cursor_seek_prefix(cursor, ekv_key(prefix, strlen(prefix)));
+    assert_result(error, expected ? EKV_OK : EKV_NOT_FOUND);
+    error = ekv_cursor_key(cursor, key, sizeof key, &size);
+    assert_result(error, expected ? EKV_OK : EKV_NOT_FOUND);
+    if (expected) {
+        assert_int_equal(size, strlen(expected));
+        assert_memory_equal(key, expected, size);
+    }
+}
+
+static void a_seek_for_a_prefix_finds_nothing_behind_it(void **state)
+{
+    static const char long_name[] =
+        "long/0123456789abcdef0123456789abcdef0123456789abcdef0123456789";
+    static const char longer[] =
+        "long/0123456789abcdef0123456789abcdef0123456789abcdef0123456789/x";
+    static const char other[] = "long/0123456789abcdef0123456789abcdef0123456789abcdef012345678X";
+    static const char *const names[] = {"a", "b/1", "b/2", "b/3", "c", "d/1", longer};
+    struct ekv_cursor cursor;
+    (void)state;
+    fixture_start(&on, plain, 8);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        fixture_put(&on, ekv_key(names[i], strlen(names[i])), i, i);
+    fixture_delete(&on, ekv_key("b/1", 3));
+    fixture_delete(&on, ekv_key("d/1", 3));
+    for (uint32_t flushed = 0; flushed < 2; flushed++) {
+        ekv_cursor_open(&cursor, on.db, EKV_USER);
+        expect_prefix(&cursor, "", "a");
+        expect_prefix(&cursor, "a", "a");
+        expect_prefix(&cursor, "a/", NULL);
+        expect_prefix(&cursor, "b/", "b/2");
+        expect_prefix(&cursor, "b/1", NULL);
+        expect_prefix(&cursor, "c", "c");
+        expect_prefix(&cursor, "d/", NULL);
+        expect_prefix(&cursor, long_name, longer);
+        expect_prefix(&cursor, longer, longer);
+        expect_prefix(&cursor, other, NULL);
+        expect_prefix(&cursor, "long/0123456789abcdef0123456789abcdef0123456789abcdef0123456789/xy",
+                      NULL);
+        expect_prefix(&cursor, "zz", NULL);
+        assert_ok(ekv_cursor_next(&cursor)); /* from no key: the first */
+        expect_prefix(&cursor, "b/", "b/2");
+        assert_ok(ekv_cursor_next(&cursor));
+        assert_ok(ekv_cursor_next(&cursor)); /* the walk goes on behind the prefix */
+        char key[4];
+        size_t size;
+        assert_ok(ekv_cursor_key(&cursor, key, sizeof key, &size));
+        assert_int_equal(key[0], 'c');
+        ekv_cursor_close(&cursor);
+        for (uint32_t n = 0; n < 30; n++) /* what there is becomes a run */
+            fixture_put(&on, fixture_key(n), 1, n);
+        for (uint32_t n = 0; n < 30; n++)
+            fixture_delete(&on, fixture_key(n));
+    }
+}
+
+/* Removed keys behind the prefix are not passed: it costs no more than where there are none. */
+static void a_seek_for_a_prefix_reads_no_removed_keys_behind_it(void **state)
+{
+    uint64_t reads[2];
+    (void)state;
+    for (uint32_t removed = 0; removed < 2; removed++) {
+        struct ekv_cursor cursor;
+        fixture_start(&on, plain, 64);
+        fixture_put(&on, ekv_key("a", 1), 1, 1);
+        for (uint32_t n = 0; n < 50 * removed; n++)
+            fixture_put(&on, fixture_key(n), 1, n);
+        for (uint32_t n = 0; n < 50 * removed; n++)
+            fixture_delete(&on, fixture_key(n));
+        ekv_cursor_open(&cursor, on.db, EKV_USER);
+        reads[removed] = on.nor.now.counts.reads;
+        assert_result(ekv_cursor_seek_prefix(&cursor, ekv_key("b", 1)), EKV_NOT_FOUND);
+        reads[removed] = on.nor.now.counts.reads - reads[removed];
+        ekv_cursor_close(&cursor);
+        if (removed == 0)
+            fixture_stop(&on);
+    }
+    assert_true(reads[1] <= reads[0] + 30);
+}
+
 static void the_empty_key_is_the_first(void **state)
 {
     struct ekv_cursor cursor;
@@ -440,6 +525,8 @@ int main(void)
         cmocka_unit_test_teardown(cursors_walk_both_ways_and_turn_anywhere, teardown),
         cmocka_unit_test_teardown(an_empty_store_has_nothing_to_stand_on, teardown),
         cmocka_unit_test_teardown(a_prefix_is_walked_from_its_seek_to_its_end, teardown),
+        cmocka_unit_test_teardown(a_seek_for_a_prefix_finds_nothing_behind_it, teardown),
+        cmocka_unit_test_teardown(a_seek_for_a_prefix_reads_no_removed_keys_behind_it, teardown),
         cmocka_unit_test_teardown(the_empty_key_is_the_first, teardown),
         cmocka_unit_test_teardown(the_two_key_spaces_are_walked_apart, teardown),
         cmocka_unit_test_teardown(a_buffer_too_small_for_a_key_gets_its_beginning, teardown),
