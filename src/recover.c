@@ -119,13 +119,13 @@ static int copy_tail(struct ekv *db)
     return EKV_OK;
 }
 
-/* Gives up the successor of the old head. Nothing is live in it; where something is, the stamp that
- * named it lied. */
-static void free_next(struct ekv *db, uint32_t next)
+/* Gives up the successor of the old head: it is free now, or (EKV_SECTOR_EMPTIED) as soon as the
+ * manifest says so. Nothing is live in it; where something is, the stamp that named it lied. */
+static void free_next(struct ekv *db, uint32_t next, enum ekv_sector_state state)
 {
     if (next < ekv_format_of(db)->geometry.sector_count &&
         ekv_sector_state(&db->sectors, next) == EKV_SECTOR_LOG && db->sectors.lives[next] == 0)
-        ekv_sector_set(&db->sectors, next, EKV_SECTOR_FREE);
+        ekv_sector_set(&db->sectors, next, state);
 }
 
 /* Up to where the old head's records are proven: by the program that followed, or by the flush. The
@@ -164,7 +164,8 @@ static int recover(struct ekv *db)
     uint32_t sector = db->log.sector, sequence = db->log.sequence, end = db->log.offset;
     uint32_t next = db->log.next == sector ? EKV_NO_SECTOR : db->log.next;
     /* While nothing shows of an open record that failed, the next mount takes the log for closed
-     * and goes on in it: then the successor must be as it is until the new log counts. */
+     * and goes on in it: then the successor must be as it is until the new log counts, and must be
+     * nobody's from then on, for it has no stamp. */
     bool closed = db->closed;
     /* Records behind what the manifest counts prove its last frame. Without any, nothing was
      * counted since. */
@@ -174,8 +175,7 @@ static int recover(struct ekv *db)
         error = ekv_manifest_settle(&db->manifest, &db->catalog, replayed);
     if (error)
         return error;
-    if (!closed)
-        free_next(db, next);
+    free_next(db, next, closed ? EKV_SECTOR_EMPTIED : EKV_SECTOR_FREE);
     /* Its stamp may have been in flight: then it must not stay, as nobody may be able to read it.
      */
     if (end == ekv_format_of(db)->body_offset && sequence != db->catalog.replay_sequence)
@@ -187,10 +187,6 @@ static int recover(struct ekv *db)
         return error;
     error = move_away(db, sector, sequence, end);
     db->failed |= error != EKV_OK;
-    if (!error && closed) {
-        free_next(db, next);
-        error = ekv_publish(db, 0); /* nobody erases it before the manifest says so */
-    }
     db->closed &= error != EKV_OK;
     return error;
 }
