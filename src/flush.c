@@ -12,14 +12,16 @@
 
 #include "own.h"
 
+uint32_t ekv_flush_size(const struct ekv *db)
+{
+    return db->memtable.capacity * (ekv_format_of(db)->pointer_size + 1) * 5 / 4 +
+           db->memtable.capacity / EKV_FILTER_KEYS * EKV_FILTER_BLOCK_SIZE + 2 * EKV_PAGE_SIZE;
+}
+
 uint32_t ekv_flush_sectors(const struct ekv *db)
 {
     const struct ekv_format *format = ekv_format_of(db);
-    uint32_t room = format->geometry.sector_size - format->body_offset;
-    uint32_t bytes = db->memtable.capacity * (format->pointer_size + 1) * 5 / 4 +
-                     db->memtable.capacity / EKV_FILTER_KEYS * EKV_FILTER_BLOCK_SIZE +
-                     2 * EKV_PAGE_SIZE;
-    return bytes / room + 1;
+    return ekv_flush_size(db) / (format->geometry.sector_size - format->body_offset) + 1;
 }
 
 /* True if the slot repeats the key of the one before it in a version that nobody sees and that is

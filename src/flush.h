@@ -22,7 +22,8 @@ EKV_MUST_CHECK int ekv_flush_built(struct ekv *db);
  * first record of a transaction that is appending and that a commit record will cover. */
 uint32_t ekv_flush_sequence(const struct ekv *db);
 
-/* Sectors that the flush of a full memtable can take. */
+/* Bytes, and sectors, that the flush of a full memtable can take. */
+uint32_t ekv_flush_size(const struct ekv *db);
 uint32_t ekv_flush_sectors(const struct ekv *db);
 
 #endif

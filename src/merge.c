@@ -31,8 +31,8 @@ static struct shape shape_of(const struct ekv *db)
     if (db->catalog.run_capacity <= 8)
         return (struct shape){3, 2};
     if (db->catalog.run_capacity <= 18)
-        return (struct shape){4, 3};
-    return (struct shape){EKV_MERGE_INPUTS_MAX, 4};
+        return (struct shape){4, 4};
+    return (struct shape){EKV_MERGE_INPUTS_MAX, 3};
 }
 
 /* --- Choosing -------------------------------------------------------------------------------- */

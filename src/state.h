@@ -12,7 +12,7 @@
 #include "memtable.h"
 
 enum {
-    EKV_MERGE_INPUTS_MAX = 8,
+    EKV_MERGE_INPUTS_MAX = 12,
     EKV_MERGE_PREFIX = 18,
     EKV_VALUE_LINKS = 24, /* links in a list record of a value's tree */
     EKV_VALUE_LEVELS = 4,
@@ -66,6 +66,7 @@ struct ekv {
     uint32_t recent_size;   /* bytes of log of the largest write of late */
     uint64_t erases_before; /* of the operation that is going on: it should make one at most */
     uint32_t emptied_seen;  /* emptied sectors that a snapshot needs: they will be in limbo */
+    uint32_t writes;        /* that pay for work, so far */
     uint64_t flushes, merges, collections, published;
     uint64_t cold_next; /* so many collections, and a sector is moved for its wear */
     const struct ekv_locks *locks;

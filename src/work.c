@@ -12,7 +12,7 @@
 #include "recover.h"
 
 enum {
-    GC_AHEAD = 3,
+    MERGE_PACE = 8,
     READY_AHEAD = 4, /* writes like the largest of late that ready sectors should last for */
     READY_FADE = 16, /* writes in which the largest one of late is forgotten */
     VAIN_MAX = 4,    /* collections in a row that gained nothing */
@@ -41,6 +41,15 @@ static uint32_t floor_of(const struct ekv *db)
     if (count <= 16)
         return 2;
     return 2 + ekv_flush_sectors(db) + bottom_sectors(db);
+}
+
+/* Sectors that are emptied ahead of the need, so that one edit frees several. On small flash what
+ * they hold back costs more than edits do; unless flushes often take a sector, since the floor then
+ * holds one too few for a recovery. */
+static uint32_t ahead_of(const struct ekv *db)
+{
+    bool small = ekv_format_of(db)->geometry.sector_count <= 16;
+    return small && ekv_flush_size(db) <= body_size(db) / 4 ? 1 : 3;
 }
 
 /* Index sectors in use: the bottom run, the runs above it, what a run takes beside its entries, and
@@ -233,13 +242,13 @@ static int gc_step(struct ekv *db, uint32_t low, bool *more)
     uint32_t available = ekv_sectors_available(&db->sectors);
     uint32_t emptied = db->sectors.counts[EKV_SECTOR_EMPTIED];
     int error = EKV_NOT_FOUND;
-    if (available <= low + GC_AHEAD)
+    if (available <= low + ahead_of(db))
         release_rested(db);
     if (available <= low && emptied > 0) {
         *more = true;
         return ekv_publish(db, 0);
     }
-    if (ekv_gc_bad(db) || (available + emptied <= low + GC_AHEAD && may_collect(db, low)))
+    if (ekv_gc_bad(db) || (available + emptied <= low + ahead_of(db) && may_collect(db, low)))
         error = ekv_gc(db, EKV_GC_ANY);
     else if (db->retain_span > 0 &&
              may_collect(db, low)) /* what is emptied early has rested early */
@@ -260,20 +269,32 @@ static uint32_t ready_target(const struct ekv *db, uint32_t low)
     const struct ekv_memtable *table = &db->memtable;
     uint32_t pages = db->merge.phase != EKV_MERGE_IDLE ? 2 : 0;
     uint64_t size = (uint64_t)READY_AHEAD * db->recent_size;
-    if (ekv_sectors_available(&db->sectors) <= low + GC_AHEAD)
+    if (ekv_sectors_available(&db->sectors) <= low + ahead_of(db))
         size += body_size(db) / 4; /* for what collections copy */
     uint32_t target = sectors_for(db, size);
     if (table->count + table->capacity / 8 >= table->capacity)
-        pages += ekv_flush_sectors(db) * body_size(db) / EKV_PAGE_SIZE;
+        pages += ekv_flush_size(db) / EKV_PAGE_SIZE;
     if (pages * EKV_PAGE_SIZE > ekv_index_room(&db->index))
         target++;
     return ekv_min(target, ekv_min(EKV_READY_TARGET, low + 1));
 }
 
-int ekv_work_step(struct ekv *db, bool *more)
+/* Writes that pay for one step of a merge. A page of a merge holds sixty entries, and an entry is
+ * merged a few times in its life; fewer pay as runs pile up. */
+static uint32_t merge_pace(const struct ekv *db)
+{
+    uint32_t left =
+        db->catalog.run_capacity - ekv_min(db->catalog.run_count, db->catalog.run_capacity);
+    return ekv_max(1, ekv_min(MERGE_PACE, left / 2));
+}
+
+static int work_step(struct ekv *db, bool merge, bool *more)
 {
     uint32_t low = floor_of(db);
-    int error = ekv_merge_step(db, more);
+    int error = EKV_OK;
+    *more = false;
+    if (merge)
+        error = ekv_merge_step(db, more);
     if (!error)
         error = gc_step(db, low, more);
     if (error == EKV_NOT_FOUND || error == EKV_FULL)
@@ -287,12 +308,17 @@ int ekv_work_step(struct ekv *db, bool *more)
     return error == EKV_FULL ? EKV_OK : error;
 }
 
+int ekv_work_step(struct ekv *db, bool *more)
+{
+    return work_step(db, true, more);
+}
+
 int ekv_write_end(struct ekv *db, int error)
 {
     bool more;
     assert(error || (!db->unclean && !db->closed));
     if (!error && ekv_is_writable(db))
-        (void)!ekv_work_step(db, &more);
+        (void)!work_step(db, ++db->writes % merge_pace(db) == 0, &more);
     ekv_mend(db);
     return error;
 }
