@@ -45,10 +45,11 @@ static uint32_t level_end(const struct ekv_catalog *catalog, uint32_t begin)
     return end;
 }
 
-/* Entries of a full run of a level. */
+/* Entries of a full run of a level. A larger memtable than the default is seldom full when it is
+ * flushed: so many sectors of log come first. */
 static uint64_t level_size(const struct ekv *db, uint32_t level)
 {
-    uint64_t size = db->memtable.capacity;
+    uint64_t size = ekv_min(db->memtable.capacity, db->memtable_default);
     while (level-- > 0)
         size *= shape_of(db).tier;
     return size;

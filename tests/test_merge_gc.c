@@ -139,6 +139,26 @@ static void a_delete_that_was_merged_away_stays_a_delete(void **state)
         fixture_delete(&on, fixture_key(n)); /* EKV_NOT_FOUND, as the model says */
 }
 
+/* A flush comes after so many sectors of log, too: then runs are smaller than the memtable. */
+static void more_memory_does_not_make_merges_write_more(void **state)
+{
+    static const uint32_t memtables[] = {512, 4096};
+    uint64_t programmed[2];
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        uint64_t chance = 1;
+        fixture_start(&on, (struct ekv_geometry){1024, 1024, 1, true}, memtables[i]);
+        for (uint32_t n = 0; n < 40000; n++) {
+            struct ekv_key key = fixture_key(fixture_below(&chance, 8000));
+            assert_ok(ekv_put(on.db, key, "a value of twenty-six bytes", 26));
+        }
+        fixture_check(&on);
+        programmed[i] = on.nor.now.counts.programmed_size;
+        fixture_stop(&on);
+    }
+    assert_true(programmed[1] <= programmed[0]);
+}
+
 static void the_number_of_runs_stays_bounded(void **state)
 {
     (void)state;
@@ -459,6 +479,7 @@ int main(void)
         cmocka_unit_test_teardown(deleted_keys_and_their_tombstones_leave_nothing, teardown),
         cmocka_unit_test_teardown(sectors_full_of_deletes_are_not_collected_in_vain, teardown),
         cmocka_unit_test_teardown(a_delete_that_was_merged_away_stays_a_delete, teardown),
+        cmocka_unit_test_teardown(more_memory_does_not_make_merges_write_more, teardown),
         cmocka_unit_test_teardown(the_number_of_runs_stays_bounded, teardown),
         cmocka_unit_test_teardown(idle_work_comes_to_an_end_and_changes_no_key, teardown),
         cmocka_unit_test_teardown(values_in_chunks_survive_collections_around_them, teardown),
