@@ -13,6 +13,8 @@
 
 #include "crc32c.h"
 
+enum { BLANK_PIECE = 128 };
+
 static int whole_record(struct ekv *db, uint32_t sector, uint32_t sequence, uint32_t offset,
                         struct ekv_record *record)
 {
@@ -39,6 +41,29 @@ static int ended_program(struct ekv *db, uint32_t end, bool *ended)
     return error == EKV_NOT_FOUND ? EKV_OK : error;
 }
 
+/* Moves `at` on to the next place of the head sector where a record could begin: none begins with
+ * 0xff. The sector's end: there is none. */
+static int next_written(struct ekv *db, uint32_t *at)
+{
+    uint8_t piece[BLANK_PIECE];
+    const struct ekv_format *format = ekv_format_of(db);
+    uint32_t size = format->geometry.sector_size;
+    while (*at < size) {
+        uint32_t length = ekv_min(size - *at, BLANK_PIECE);
+        int error = ekv_log_read(&db->log, ekv_address(format, db->log.sector, *at), piece, length);
+        for (uint32_t i = 0; !error && i < length; i += format->alignment) {
+            if (piece[i] == 0xff)
+                continue;
+            *at += i;
+            return EKV_OK;
+        }
+        if (error)
+            return error;
+        *at += ekv_align(length, format->alignment);
+    }
+    return EKV_OK;
+}
+
 int ekv_damage_behind(struct ekv *db, bool proven, uint32_t *offset)
 {
     const struct ekv_format *format = ekv_format_of(db);
@@ -50,8 +75,12 @@ int ekv_damage_behind(struct ekv *db, bool proven, uint32_t *offset)
     if (!error)
         flight += record.layout.size - 1;
     *offset = 0;
-    for (uint32_t at = begin + format->alignment; at < format->geometry.sector_size;
-         at += format->alignment) {
+    for (uint32_t at = begin + format->alignment;; at += format->alignment) {
+        error = next_written(db, &at);
+        if (error)
+            return error;
+        if (at >= format->geometry.sector_size)
+            return EKV_NOT_FOUND;
         error = whole_record(db, sector, db->log.sequence, at, &record);
         if (error == EKV_IO)
             return error;
@@ -68,7 +97,6 @@ int ekv_damage_behind(struct ekv *db, bool proven, uint32_t *offset)
             return EKV_OK;
         proven |= ends_program(record.layout.type); /* if another one follows */
     }
-    return EKV_NOT_FOUND;
 }
 
 int ekv_damage_pass(struct ekv *db, uint32_t end)
