@@ -8,6 +8,8 @@
 #include "engine.h"
 #include "host/image.h"
 
+enum { SECTOR_SIZE = 16384, MEMTABLE_COUNT = 8192 };
+
 struct store {
     struct ekv *db;
     void *memory;
@@ -52,13 +54,22 @@ static int ram_erase(void *context, uint32_t sector)
     return 0;
 }
 
+/* At least `count`. */
+static uint32_t power_of_two(uint32_t count)
+{
+    uint32_t power = 1;
+    while (power < count)
+        power *= 2;
+    return power;
+}
+
 /* --- Stores ---------------------------------------------------------------------------------- */
 
 /* Three times what keys and values take, and some for small stores. */
 static struct ekv_geometry geometry_of(const struct engine_options *options)
 {
     uint64_t size = options->flash_size;
-    uint32_t sector_size = options->sector_size ? options->sector_size : 4096;
+    uint32_t sector_size = options->sector_size ? options->sector_size : SECTOR_SIZE;
     if (size == 0)
         size = options->payload_size * 3 + (4u << 20);
     return (struct ekv_geometry){.sector_size = sector_size,
@@ -68,8 +79,9 @@ static struct ekv_geometry geometry_of(const struct engine_options *options)
 
 static struct store *mount_it(struct store *store, const struct engine_options *options, bool fresh)
 {
-    struct ekv_mount_options mount = {.memtable_count = options->memtable_count,
-                                      .cache_count = options->cache_count};
+    struct ekv_mount_options mount = {
+        .memtable_count = options->memtable_count ? options->memtable_count : MEMTABLE_COUNT,
+        .cache_count = options->cache_count ? options->cache_count : power_of_two(options->keys)};
     size_t size = ekv_memory_size(&store->flash.geometry, &mount);
     store->memory = engine_allocate(size);
     if (fresh)
@@ -186,7 +198,9 @@ static uint64_t stat_of(void *context)
 
 const struct engine engine_ekv_ram = {
     .name = "ekv-ram",
-    .settings = "flash of three times the payload in RAM, sectors of 4 KiB",
+    .settings =
+        "flash of three times the payload in RAM, sectors of 16 KiB; memory for 8192 keys in the "
+        "memtable and the place of every key",
     .open = ram_open,
     .close = close_store,
     .put = put,
