@@ -403,6 +403,17 @@ void op_fsync(fuse_req_t request, fuse_ino_t id, int data_only, struct fuse_file
     fuse_reply_err(request, error);
 }
 
+/* The kernel has pages of what is given up: who opens the file waits until it has forgotten them.
+ */
+static void discard(struct fs *fs, struct file *file)
+{
+    struct node *node = file->node;
+    defer_begin(fs, node);
+    file_discard(fs, file);
+    notify_settle(&fs->notify);
+    defer_end(fs, &node, 1);
+}
+
 /* Nobody learns what this returns: a failure is told to the system log and to the next open. */
 void op_release(fuse_req_t request, fuse_ino_t id, struct fuse_file_info *info)
 {
@@ -416,7 +427,7 @@ void op_release(fuse_req_t request, fuse_ino_t id, struct fuse_file_info *info)
         int error = 0;
         bool given_up = handle->failed || close_broken(handle);
         if (last && given_up)
-            file_discard(fs, handle->file);
+            discard(fs, handle->file);
         else if ((mine || last) && !given_up)
             error = file_commit(fs, handle->file);
         if (error) {

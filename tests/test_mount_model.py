@@ -485,7 +485,7 @@ def run_all(work, xattrs):
         open(work + b"/mnt/shared/stay%d" % i, "w").close()
     results = multiprocessing.Queue()
     # Not more at a time: what is overwritten stays as long as any of them is open.
-    stages = multiprocessing.Semaphore(1)
+    stages = multiprocessing.Semaphore(3)
     until = time.monotonic() + SECONDS
     jobs = [multiprocessing.Process(target=child,
                                     args=(work, number, xattrs, stages, until, results))

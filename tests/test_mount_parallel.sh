@@ -1,6 +1,6 @@
 #!/bin/bash
 # Many processes at once: random operations on few names, then the same tree before and after a
-# remount; readers of a value that is replaced by rename, who always find it whole. EKV_SEED repeats
+# remount; readers of a value that is replaced by rename, who always find it whole; listings that miss nothing. EKV_SEED repeats
 # the choices.
 . "$(dirname "$0")/mount_lib.sh" || exit
 
@@ -63,6 +63,21 @@ def watch(k):
         seen += 1
     assert seen > 0
 
+def announce(k):
+    """What was there before a listing began is in it, however many others list and change names."""
+    mine = []
+    for i in range(150):
+        name = "listed/p%d-%d" % (k, i)
+        open(name, "w").close()
+        mine.append(os.path.basename(name))
+        if i % 3 == 2:
+            old = mine.pop(0)
+            os.rename("listed/" + old, "listed/" + old + "r")
+            mine.append(old + "r")
+        names = os.listdir("listed")
+        assert len(names) == len(set(names)), "a name is listed twice"
+        assert set(mine) <= set(names), ("left out", set(mine) - set(names))
+
 def together(jobs):
     for job in jobs: job.start()
     return jobs
@@ -73,6 +88,9 @@ def ended(jobs):
 
 for i in range(3): os.mkdir("d%d" % i)
 assert ended(together([mp.Process(target=churn, args=(k,)) for k in range(6)])), "churn"
+os.mkdir("listed")
+for i in range(300): open("listed/stay%d" % i, "w").close()
+assert ended(together([mp.Process(target=announce, args=(k,)) for k in range(4)])), "listing"
 with open("target", "w") as file: file.write("0\n")
 watchers = together([mp.Process(target=watch, args=(k,)) for k in range(3)])
 good = ended(together([mp.Process(target=replace, args=(k,)) for k in range(2)]))
