@@ -75,10 +75,9 @@ static struct node **id_bucket(const struct node_table *table, uint64_t id)
     return &table->by_id[id & (table->buckets - 1)];
 }
 
-static struct node **name_bucket(const struct node_table *table, const struct node *parent,
-                                 const char *name, size_t name_size)
+static struct node **name_bucket(const struct node_table *table, uint32_t name_hash)
 {
-    return &table->by_name[hash(name, name_size, parent->id) & (table->buckets - 1)];
+    return &table->by_name[name_hash & (table->buckets - 1)];
 }
 
 static struct node *find_id(const struct node_table *table, uint64_t id)
@@ -92,23 +91,25 @@ static struct node *find_id(const struct node_table *table, uint64_t id)
 static struct node *find_name(const struct node_table *table, const struct node *parent,
                               const char *name, size_t name_size)
 {
-    struct node *node = *name_bucket(table, parent, name, name_size);
-    while (node && !(node->parent == parent && node->name_size == name_size &&
-                     memcmp(node->name, name, name_size) == 0))
+    uint32_t name_hash = (uint32_t)hash(name, name_size, parent->id);
+    struct node *node = *name_bucket(table, name_hash);
+    while (node && !(node->name_hash == name_hash && node->parent == parent &&
+                     node->name_size == name_size && memcmp(node->name, name, name_size) == 0))
         node = node->next_by_name;
     return node;
 }
 
 static void enter_name(struct node_table *table, struct node *node)
 {
-    struct node **bucket = name_bucket(table, node->parent, node->name, node->name_size);
+    node->name_hash = (uint32_t)hash(node->name, node->name_size, node->parent->id);
+    struct node **bucket = name_bucket(table, node->name_hash);
     node->next_by_name = *bucket;
     *bucket = node;
 }
 
 static void leave_name(struct node_table *table, struct node *node)
 {
-    struct node **link = name_bucket(table, node->parent, node->name, node->name_size);
+    struct node **link = name_bucket(table, node->name_hash);
     while (*link != node)
         link = &(*link)->next_by_name;
     *link = node->next_by_name;

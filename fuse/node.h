@@ -49,6 +49,7 @@ struct node {
     bool changing;     /* a transaction is about to give it another value: see defer.h */
     bool lost;         /* a commit failed and nobody was told: the next open is */
     uint16_t name_size, bytes_size;
+    uint32_t name_hash; /* of the parent's id and the name */
     char *name;
     struct node *parent;
     struct node *next_by_id, *next_by_name;
