@@ -2,7 +2,7 @@
 # The benchmark of engines with few keys: every engine that was built in does every workload, and the
 # program has verified each answer. Nothing about time.
 set -u
-: "${EKV_BUILD_DIR:?}"
+: "${EKV_BUILD_DIR:?}" "${EKV_SOURCE_DIR:?}"
 work=$(mktemp -d) || exit
 trap 'rm -rf "$work"' EXIT
 bench=$EKV_BUILD_DIR/tests/bench_engine
@@ -31,5 +31,22 @@ for engine in $engines; do
             complain "$engine, $job: no line of CSV: $(cat "$work/csv")"
     done
 done
+# Flushes, merges and filters of a host's memtable.
+"$bench" --memtable 1200 --keys 8000 >"$work/csv" || complain "ekv-ram fails with a small memtable"
+
+# The program that runs all of them, and what it writes.
+printf 'before\n<!-- engine: begin (x) -->\nold\n<!-- engine: end -->\nafter\n' >"$work/README"
+"$EKV_SOURCE_DIR/tests/bench/engine.py" --bench "$bench" --keys 200,300 --flashkv-keys 200 --runs 2 \
+    --folder "$work" --csv "$work/csv" --svg "$work/svg" --readme "$work/README" >"$work/out" \
+    2>"$work/err" || complain "engine.py fails: $(cat "$work/err")"
+lines=$((1 + $(wc -w <<<"$engines") * (2 * $(wc -w <<<"$db") + $(wc -w <<<"$flashkv"))))
+[ "$(wc -l <"$work/csv")" = "$lines" ] || complain "engine.py wrote $(wc -l <"$work/csv") lines of CSV"
+python3 -c 'import sys, xml.etree.ElementTree as tree; tree.parse(sys.argv[1])' "$work/svg" ||
+    complain "the plot is no SVG"
+grep -q '^| db_bench, 300 keys | ekv-ram |' "$work/README" || complain "no table in the README"
+grep -q old "$work/README" && complain "the old table is still in the README"
+[ "$(head -n 1 "$work/README")$(tail -n 1 "$work/README")" = beforeafter ] ||
+    complain "what is around the table changed"
+
 "$bench" --engine nobody 2>/dev/null && complain "an engine that is not there is no error"
 exit $failed

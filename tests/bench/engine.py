@@ -22,7 +22,6 @@ BEGIN, END = "<!-- engine: begin", "<!-- engine: end -->"
 FIELDS = ["engine", "job", "keys", "workload", "operations", "processor_ns", "wall_ns"]
 COLORS = {"ekv-ram": "#1b6ca8", "ekv-image": "#7fb3d9", "lmdb": "#d1495b", "leveldb": "#edae49",
           "sqlite": "#8d99ae"}
-FLASHKV_KEYS = 100000
 
 
 def engines_of(bench):
@@ -38,7 +37,8 @@ def run(bench, engine, job, keys, folder):
 
 def measure(arguments, engines):
     """The median of all runs, a line for each engine, job, number of keys and workload."""
-    jobs = [("db", int(keys)) for keys in arguments.keys.split(",")] + [("flashkv", FLASHKV_KEYS)]
+    jobs = [("db", int(keys)) for keys in arguments.keys.split(",")] + [
+        ("flashkv", arguments.flashkv_keys)]
     figures = collections.OrderedDict()
     for number in range(arguments.runs):
         for job, keys in jobs:
@@ -68,10 +68,10 @@ def text_of(nanoseconds):
     return "?"
 
 
-def markdown(lines, counts, engines):
+def markdown(lines, counts, flashkv_keys, engines):
     names = list(engines)
     out = []
-    for job, keys in [("db", counts[-1]), ("flashkv", FLASHKV_KEYS)]:
+    for job, keys in [("db", counts[-1]), ("flashkv", flashkv_keys)]:
         title = {"db": "db_bench", "flashkv": "Flash-KV"}[job]
         rows = table_of(lines, job, keys, engines)
         out.append(f"| {title}, {keys:,} keys | " + " | ".join(names) + " |")
@@ -139,6 +139,7 @@ def main():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bench", default=os.path.join(ROOT, "build/release/tests/bench_engine"))
     parser.add_argument("--keys", default="100000,1000000")
+    parser.add_argument("--flashkv-keys", type=int, default=100000)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--folder", help="where the engines' files lie")
     parser.add_argument("--csv")
@@ -151,7 +152,7 @@ def main():
     engines = engines_of(arguments.bench)
     lines = measure(arguments, engines)
     counts = [int(keys) for keys in arguments.keys.split(",")]
-    text = markdown(lines, counts, engines)
+    text = markdown(lines, counts, arguments.flashkv_keys, engines)
     print(text)
     for name, settings in engines.items():
         print(f"{name}: {settings}")
