@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "fixture.h"
+#include "state.h"
 
 static struct fixture on;
 
@@ -488,6 +489,30 @@ static void a_small_put_is_one_program_and_at_most_one_erase(void **state)
     fixture_verify(&on);
 }
 
+/* The last page that was programmed may be torn, and the size of a record that begins before it lie
+ * in it: what reads well behind that was in flight, too. */
+static void a_torn_page_may_begin_in_the_head_of_a_record(void **state)
+{
+    uint32_t table[64 * EKV_TXN_ENTRY_SIZE / sizeof(uint32_t)];
+    (void)state;
+    for (uint32_t size = 0; size < 30; size++) {
+        struct ekv_txn txn;
+        fixture_start(&on, plain, 64);
+        fixture_put(&on, fixture_key(1), size, 1);
+        assert_ok(ekv_txn_begin(&txn, on.db, table, sizeof table));
+        for (uint32_t i = 0; i < 40; i++)
+            assert_ok(ekv_txn_put(&txn, fixture_key(10 + i), "value", 5));
+        uint32_t page = ekv_address(ekv_format_of(on.db), on.db->log.sector, on.db->log.flushed);
+        assert_int_equal(page % EKV_PAGE_SIZE, 0);
+        on.nor.bytes[page - EKV_PAGE_SIZE] = 0xff; /* no size of anything */
+        fixture_reload(&on);
+        assert_false(fixture_stat(&on).read_only);
+        fixture_put(&on, fixture_key(2), 5, 2);
+        fixture_verify(&on);
+        fixture_stop(&on);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -509,6 +534,7 @@ int main(void)
                                   teardown),
         cmocka_unit_test_teardown(stat_counts_what_is_there, teardown),
         cmocka_unit_test_teardown(a_small_put_is_one_program_and_at_most_one_erase, teardown),
+        cmocka_unit_test_teardown(a_torn_page_may_begin_in_the_head_of_a_record, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

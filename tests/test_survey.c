@@ -15,6 +15,7 @@
 #include "crc32c.h"
 #include "fixture.h"
 #include "host/survey.h"
+#include "state.h"
 
 enum { KEYS = 40, COMMITS_MAX = 6000, TXN_MAX = 48 };
 
@@ -891,6 +892,30 @@ static void a_torn_end_is_no_damage_and_shows_what_a_mount_shows(void **state)
     }
 }
 
+/* The size of a record that begins before the torn page lies in it. */
+static void a_torn_page_may_begin_in_the_head_of_a_record(void **state)
+{
+    (void)state;
+    for (uint32_t size = 0; size < 30; size++) {
+        struct fixture fixture;
+        struct survey survey;
+        struct ekv_txn txn;
+        uint32_t table[64 * EKV_TXN_ENTRY_SIZE / sizeof(uint32_t)];
+        fixture_start(&fixture, (struct ekv_geometry){4096, 32, 1, false}, 64);
+        fixture_put(&fixture, fixture_key(1), size, 1);
+        assert_ok(ekv_txn_begin(&txn, fixture.db, table, sizeof table));
+        for (uint32_t i = 0; i < 40; i++)
+            assert_ok(ekv_txn_put(&txn, fixture_key(10 + i), "value", 5));
+        uint32_t page =
+            ekv_address(ekv_format_of(fixture.db), fixture.db->log.sector, fixture.db->log.flushed);
+        fixture.nor.bytes[page - EKV_PAGE_SIZE] = 0xff; /* no size of anything */
+        survey_all(&survey, fixture.nor.bytes, ekv_flash_size(&fixture.nor.flash));
+        assert_no_findings(&survey);
+        survey_close(&survey);
+        fixture_stop(&fixture);
+    }
+}
+
 /* --- Lies with right checksums --------------------------------------------------------------- */
 
 struct liar {
@@ -1033,6 +1058,7 @@ int main(void)
         cmocka_unit_test(every_damaged_current_record_is_named_with_its_key),
         cmocka_unit_test(random_damage_never_makes_up_anything),
         cmocka_unit_test(a_torn_end_is_no_damage_and_shows_what_a_mount_shows),
+        cmocka_unit_test(a_torn_page_may_begin_in_the_head_of_a_record),
         cmocka_unit_test(lies_with_right_checksums_do_no_harm),
         cmocka_unit_test(what_lies_in_each_sector_is_told_without_gaps),
     };

@@ -340,8 +340,13 @@ static void note_gap(struct scan *scan, const struct survey_item *item)
     ekv_record_measure(format, &close);
     scan->close_torn = item->size == close.size;
     scan->gap = scan->flight = item->offset;
-    if (ekv_record_head_decode(format, item->bytes, ekv_min(room, 32), room, &layout) == EKV_OK)
+    uint32_t head = EKV_RECORD_HEAD_MAX, page = ekv_page_room(item->offset);
+    if (ekv_record_head_decode(format, item->bytes, ekv_min(room, 32), room, &layout) == EKV_OK) {
         scan->flight = item->offset + layout.size - 1;
+        head = layout.head_size;
+    }
+    if (page < head) /* the page behind may be the torn one, and have made the size of this */
+        scan->flight = ekv_max(scan->flight, item->offset + page);
 }
 
 static int take(void *context, const struct survey_item *item)
