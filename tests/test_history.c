@@ -459,7 +459,7 @@ static void a_full_store_with_retention_can_be_emptied(void **state)
         uint32_t round = 0;
         int error = EKV_OK;
         if (geometries[i].sector_size == 512)
-            continue; /* test_full: such stores are not emptied without retention either */
+            continue; /* such stores may refuse a delete, see the limits in README.md */
         start(geometries[i], 16, 3);
         for (; !error && round < 100000; round++) {
             fixture_fill(value, 100, round);
