@@ -52,7 +52,7 @@ def measure(arguments, engines):
             for key, values in figures.items()]
 
 
-def table_of(lines, job, keys, engines):
+def table_of(lines, job, keys):
     """Rows of {workload: {engine: nanoseconds}}, in the order of the workloads."""
     rows = collections.OrderedDict()
     for engine, at_job, at_keys, workload, _, processor, _ in lines:
@@ -73,7 +73,7 @@ def markdown(lines, counts, flashkv_keys, engines):
     out = []
     for job, keys in [("db", counts[-1]), ("flashkv", flashkv_keys)]:
         title = {"db": "db_bench", "flashkv": "Flash-KV"}[job]
-        rows = table_of(lines, job, keys, engines)
+        rows = table_of(lines, job, keys)
         out.append(f"| {title}, {keys:,} keys | " + " | ".join(names) + " |")
         out.append("| --- |" + " --- |" * len(names))
         for workload, row in rows.items():
@@ -85,7 +85,7 @@ def markdown(lines, counts, flashkv_keys, engines):
 
 def svg(lines, keys, engines):
     """Bars on a logarithmic scale, a group for each workload."""
-    rows = table_of(lines, "db", keys, engines)
+    rows = table_of(lines, "db", keys)
     rows.pop("open", None)
     names = [name for name in engines if any(name in row for row in rows.values())]
     bar, gap, left, top, height = 13, 16, 64, 46, 240
