@@ -264,6 +264,18 @@ all quick, but dirty 548' ] || complain "it prints $(jq -c . out)"
     grep -q 'known.trace:1: not a line' err || complain "it says '$(cat err)'"
 }
 
+the_table_of_the_readme_says_what_a_replay_says()
+{
+    flash=$EKV_SOURCE_DIR/tests/bench/flash.py
+    "$ekv" --json bench replay --aged settings.trace >json || complain "replay fails"
+    "$flash" "$ekv" settings >out || complain "flash.py fails"
+    grep -qF "| settings | $(LC_ALL=C printf %.2f "$(figure run 'flash_ms / 1000')") |" out ||
+        complain "$(figure run flash_ms) ms, but it prints '$(cat out)'"
+    "$flash" --fresh --phases "$ekv" settings >out || complain "flash.py --phases fails"
+    grep -q '^settings  *format  .* sequential-storage' out || complain "phases are '$(cat out)'"
+    if "$flash" "$ekv" nonsense 2>err; then complain "a trace of no name is replayed"; fi
+}
+
 # In this order: later ones use the traces of earlier ones.
 for current in \
     the_generator_writes_the_bytes_that_the_peers_were_measured_with \
@@ -274,7 +286,8 @@ for current in \
     an_aged_chip_costs_more_erases_than_a_fresh_one \
     memory_is_used_up_to_what_is_given \
     wrong_traces_are_refused_with_their_line \
-    compare_divides_by_the_peers_and_puts_the_worst_first; do
+    compare_divides_by_the_peers_and_puts_the_worst_first \
+    the_table_of_the_readme_says_what_a_replay_says; do
     before=$failed
     failed=0
     $current

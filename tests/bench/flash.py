@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Replay every trace on the simulated flash and print the tables of the README.
 
-Usage: flash.py [--fresh] [--phases] [EKV]     (EKV: the tool, by default build/release/ekv)
+Usage: flash.py [--fresh] [--phases] [EKV [TRACE]...]     (EKV: the tool, by default build/release/ekv)
 
 --fresh starts from an erased chip, as the peers of peers.csv did. --phases lists, trace by trace, the
 phases in which the best peer, whichever it is, took less flash time.
@@ -70,14 +70,14 @@ def print_phases(trace, phases, best):
 def main():
     words = [word for word in sys.argv[1:] if not word.startswith("--")]
     flags = set(sys.argv[1:]) - set(words)
-    if len(words) > 1 or flags - {"--fresh", "--phases"}:
+    if flags - {"--fresh", "--phases"} or set(words[1:]) - set(TRACES):
         sys.exit(__doc__)
     ekv = words[0] if words else os.path.join(HERE, "../../build/release/ekv")
     whole, best = read_peers()
     if "--phases" not in flags:
         print("| trace | seconds | x bound | slowest write, ms | memory | best peer, seconds |")
         print("| --- | --- | --- | --- | --- | --- |")
-    for trace in TRACES:
+    for trace in words[1:] or TRACES:
         phases, run = replay(ekv, trace, "--fresh" in flags)
         if "--phases" in flags:
             print_phases(trace, phases, best[trace])
