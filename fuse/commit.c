@@ -57,7 +57,7 @@ static int commit_value(struct file *file, const struct key *key, bool same)
     struct ekv_key name = ekv_key(key->bytes, key->size);
     bool aside = file->attr_dirty;
     if (file->created || aside || !view_is_live(view)) {
-        int error = view_attr(view, key->bytes, key->size, &record, NULL);
+        int error = view_attr_to_change(view, key->bytes, key->size, &record);
         if (error && error != ENOENT)
             return error;
         if (!same && record.file.set & ATTR_MTIME) { /* a time that was set is over */

@@ -211,6 +211,13 @@ os.write(fd, b"other")
 os.fchmod(fd, 0o600)
 os.close(fd)
 assert os.stat("set").st_mtime_ns > before, os.stat("set")
+os.utime("set", ns=(0, 5))
+write("set", b"once more")
+fd = os.open("set", os.O_WRONLY)
+os.write(fd, b"once more") # the same bytes: only the permissions are committed
+os.fchmod(fd, 0o640)
+os.close(fd)
+assert os.stat("set").st_mtime_ns > before, os.stat("set")
 # A directory and a file in it can share a key: what is changed of one says nothing of the other.
 os.mkdir("twin")
 write("twin/%", b"x")
