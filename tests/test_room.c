@@ -246,30 +246,47 @@ static void whoever_looks_keeps_no_more_than_was_written_over(void **state)
     fixture_stop(&on);
 }
 
-/* Wear leveling moves the value that the cursor stands on, piece by piece. */
+/* Wear leveling moves the value that the cursor stands on, piece by piece; also one that is staged.
+ */
 static void a_cursor_reads_on_in_a_value_that_was_moved(void **state)
 {
-    enum { LARGE = 3000 };
-    static uint8_t value[LARGE + 700], wanted[LARGE];
+    enum { LARGE = 3000, PART = 700 };
+    static uint8_t value[LARGE + PART], wanted[LARGE];
     struct ekv_cursor cursor;
     struct ekv_found found;
+    struct ekv_txn txn;
     size_t size;
     (void)state;
-    fixture_start(&on, (struct ekv_geometry){1024, 40, 1, false}, 16);
     fixture_fill(wanted, sizeof wanted, 1);
-    fixture_put(&on, fixture_key(5), LARGE, 1);
-    ekv_cursor_open(&cursor, on.db, EKV_USER);
-    assert_ok(ekv_cursor_next(&cursor));
-    for (uint32_t i = 0; i < 30000; i++)
-        fixture_put(&on, fixture_key(6 + i % 20), 100, i);
-    assert_ok(ekv_lookup(on.db, fixture_key(5), EKV_VERSION_MAX, &found));
-    assert_int_not_equal(found.record.address, cursor.own.standing);
-    for (uint32_t offset = 0; offset < LARGE; offset += 700) {
-        assert_ok(ekv_cursor_read(&cursor, offset, value + offset, 700, &size));
-        assert_int_equal(size, ekv_min(700, LARGE - offset));
+    for (int staged = 0; staged < 2; staged++) {
+        fixture_start(&on, (struct ekv_geometry){1024, 40, 1, false}, 16);
+        if (staged) {
+            begin(&txn, 0);
+            assert_ok(ekv_txn_put(&txn, fixture_key(5), wanted, LARGE));
+            ekv_cursor_open_txn(&cursor, &txn, EKV_USER);
+        } else {
+            fixture_put(&on, fixture_key(5), LARGE, 1);
+            ekv_cursor_open(&cursor, on.db, EKV_USER);
+        }
+        assert_ok(ekv_cursor_next(&cursor));
+        for (uint32_t i = 0; i < 30000; i++)
+            fixture_put(&on, fixture_key(6 + i % 20), 100, i);
+        uint32_t address = tables[0][0];
+        if (!staged) {
+            assert_ok(ekv_lookup(on.db, fixture_key(5), EKV_VERSION_MAX, &found));
+            address = found.record.address;
+        }
+        assert_int_not_equal(address, cursor.own.standing);
+        for (uint32_t offset = 0; offset < LARGE; offset += PART) {
+            assert_ok(ekv_cursor_read(&cursor, offset, value + offset, PART, &size));
+            assert_int_equal(size, ekv_min(PART, LARGE - offset));
+        }
+        assert_memory_equal(value, wanted, LARGE);
+        ekv_cursor_close(&cursor);
+        if (staged)
+            ekv_txn_abort(&txn);
+        fixture_stop(&on);
     }
-    assert_memory_equal(value, wanted, LARGE);
-    ekv_cursor_close(&cursor);
 }
 
 #define TEST(test) cmocka_unit_test_teardown(test, teardown)
