@@ -81,7 +81,8 @@ static struct store *mount_it(struct store *store, const struct engine_options *
 {
     struct ekv_mount_options mount = {
         .memtable_count = options->memtable_count ? options->memtable_count : MEMTABLE_COUNT,
-        .cache_count = options->cache_count ? options->cache_count : power_of_two(options->keys)};
+        .cache_count = options->cache_count ? options->cache_count
+                                            : power_of_two(options->keys + options->keys / 2)};
     size_t size = ekv_memory_size(&store->flash.geometry, &mount);
     store->memory = engine_allocate(size);
     if (fresh)
