@@ -489,12 +489,15 @@ static int commit(struct ekv_txn *txn)
             error = gather(txn, &by_run);
         if (!error && !by_run)
             error = roll_ahead(db);
-        if (error || (!by_run && db->appending != txn))
-            continue;
-        error = by_run ? commit_by_run(txn) : commit_by_record(txn);
-        if (error != EKV_NOT_FOUND)
-            return error;
-        error = EKV_OK;
+        if (!error && (by_run || db->appending == txn)) {
+            error = by_run ? commit_by_run(txn) : commit_by_record(txn);
+            if (error != EKV_NOT_FOUND)
+                return error;
+            error = EKV_OK;
+        }
+        /* Where readers come and go all the time somebody would come between every time: they wait
+         * for the erases of the next try. */
+        db->sectors.locks = NULL;
     }
     return error ? error : EKV_PINNED;
 }
@@ -505,8 +508,10 @@ int ekv_txn_commit(struct ekv_txn *txn)
     int error = EKV_OK;
     ekv_lock_write(db);
     bool wrote = txn->count > 0;
-    if (wrote)
+    if (wrote) {
         error = commit(txn);
+        db->sectors.locks = db->locks;
+    }
     if (!error)
         end(txn);
     if (wrote)

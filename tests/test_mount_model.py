@@ -5,11 +5,10 @@
 
 Each process does the same to a tree of its own here and there, and compares after every step what the
 call returned or its errno, and what it touched: kind, permissions, owner, size, content, target,
-extended attributes, times of files that were set; and now and then the whole tree. With EKV_STAGES=N
-up to N of them at a time work in a transaction for a while, which is committed or given up: not in the
-normal run, as long as a store says now and then, wrongly, that transactions leave it no space. All of
-them also share a directory, in which names that stay must be listed once, always. In the end everything
-is compared once more, after a remount too, and the image is checked.
+extended attributes, times of files that were set; and now and then the whole tree. Up to three of them
+at a time work in a transaction for a while, which is committed or given up. All of them also share a
+directory, in which names that stay must be listed once, always. In the end everything is compared once
+more, after a remount too, and the image is checked.
 
 EKV_SEED repeats the choices of a round (the next one adds 1), EKV_BUILD_DIR is where ekvfs and ekv are
 (build/release).
@@ -30,6 +29,7 @@ import traceback
 
 ROUNDS = int(sys.argv[1]) if len(sys.argv) > 1 else 1
 PROCESSES = int(sys.argv[2]) if len(sys.argv) > 2 else 4
+STAGES = 3  # transactions at a time
 SECONDS = 8  # of a round: an image that is written through several times is not what this is for
 SEED = int(os.environ.get("EKV_SEED") or int.from_bytes(os.urandom(4), "big"))
 BUILD = os.environ.get("EKV_BUILD_DIR", "build/release")
@@ -486,8 +486,7 @@ def run_all(work, xattrs):
     for i in range(200):
         open(work + b"/mnt/shared/stay%d" % i, "w").close()
     results = multiprocessing.Queue()
-    # None by default: see above.
-    stages = multiprocessing.Semaphore(int(os.environ.get("EKV_STAGES", "0")))
+    stages = multiprocessing.Semaphore(STAGES)
     until = time.monotonic() + SECONDS
     jobs = [multiprocessing.Process(target=child,
                                     args=(work, number, xattrs, stages, until, results))

@@ -140,7 +140,7 @@ static void what_was_staged_can_be_committed_on_a_full_store(void **state)
 /* --- A reader that comes while the lock is let go -------------------------------------------- */
 
 static struct {
-    bool armed, inside, opened;
+    bool armed, always, inside, opened;
     unsigned writers;
     struct ekv_snapshot snapshot;
 } reader;
@@ -151,7 +151,7 @@ static void lock(void *context)
     reader.writers++;
 }
 
-/* The first time that the write lock is let go for an erase, a snapshot is opened. */
+/* The first time that the write lock is let go for an erase, a snapshot is opened; or always. */
 static void unlock(void *context)
 {
     (void)context;
@@ -159,7 +159,9 @@ static void unlock(void *context)
     if (!reader.armed || reader.inside)
         return;
     reader.inside = true;
-    reader.armed = false;
+    reader.armed = reader.always;
+    if (reader.opened)
+        ekv_snapshot_close(&reader.snapshot);
     reader.opened = true;
     ekv_snapshot_open(&reader.snapshot, on.db);
     reader.inside = false;
@@ -212,6 +214,33 @@ static void a_snapshot_that_comes_during_a_commit_sees_none_of_it(void **state)
         }
     }
     assert_true(met > 10);
+}
+
+static void a_commit_ends_though_readers_come_all_the_time(void **state)
+{
+    (void)state;
+    static const struct ekv_locks locks = {lock, unlock, lock, unlock};
+    static const struct ekv_mount_options options = {.memtable_count = 16, .locks = &locks};
+    for (uint32_t count = 10; count <= 400; count *= 2) {
+        struct ekv_txn txn;
+        fixture_start_options(&on, (struct ekv_geometry){1024, 256, 1, false}, &options, NOR_AGED);
+        begin(&txn, 0);
+        for (uint32_t n = 0; n < count; n++) {
+            fixture_fill(on.value, 100, n);
+            assert_ok(ekv_txn_put(&txn, fixture_key(n), on.value, 100));
+            model_put(&on.model, fixture_key(n), on.value, 100);
+        }
+        reader.opened = false;
+        reader.armed = reader.always = true;
+        assert_ok(ekv_txn_commit(&txn));
+        reader.armed = reader.always = false;
+        if (reader.opened)
+            ekv_snapshot_close(&reader.snapshot);
+        reader.opened = false;
+        fixture_verify(&on);
+        fixture_reload(&on);
+        fixture_stop(&on);
+    }
 }
 
 /* Who looks at a store, and for how long, costs only the room of what was changed since. */
@@ -300,6 +329,7 @@ int main(void)
         TEST(whoever_looks_keeps_no_more_than_was_written_over),
         TEST(a_cursor_reads_on_in_a_value_that_was_moved),
         TEST(a_snapshot_that_comes_during_a_commit_sees_none_of_it),
+        TEST(a_commit_ends_though_readers_come_all_the_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
