@@ -1,6 +1,9 @@
 /* Flash in an image file: what is refused and with which words, that programs behave like NOR,
  * that locks keep a second writer out, and that a file lost under the mapping is an error.
  */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -10,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -242,7 +246,7 @@ static void a_second_writer_is_refused_and_told_who_is_first(void **state)
     if (child == 0) {
         struct image other;
         close(image.file); /* the lock lives as long as anything that was inherited with it */
-        munmap(image.mapping, image.mapping_size);
+        munmap(image.mapping.base, image.mapping.size);
         if (image_open(&other, path, IMAGE_READ_WRITE, NULL) != EKV_BUSY ||
             !strstr(other.error, expected) || !strstr(other.error, "read-only")) {
             fprintf(stderr, "expected '%s' in '%s'\n", expected, other.error);
@@ -341,12 +345,98 @@ static void a_file_truncated_under_the_image_fails_and_does_not_kill(void **stat
     make_file(65536);
     assert_int_equal(image_open(&image, path, IMAGE_READ_WRITE, NULL), EKV_OK);
     assert_int_equal(truncate(path, 8192), 0);
-    assert_int_not_equal(program(100, "a", 1), 0); /* also when nobody read behind the end */
+    assert_int_not_equal(program(40000, "a", 1), 0); /* also when nobody read behind the end */
     assert_says(&image, "was truncated while in use");
+    assert_int_not_equal(program(100, "a", 1), 0);
     struct stat status;
     assert_int_equal(stat(path, &status), 0);
     assert_int_equal(status.st_size, 8192);
     image_close(&image);
+
+    make_file(65536);
+    assert_int_equal(image_open(&image, path, IMAGE_READ_WRITE, NULL), EKV_OK);
+    assert_int_equal(truncate(path, 8192), 0);
+    (void)!program(100, "a", 1); /* where the file still is: told by the sync at the latest */
+    assert_int_not_equal(image.flash.driver->sync(&image, false), 0);
+    assert_says(&image, "was truncated while in use");
+    image_close(&image);
+}
+
+/* Of the page that the file ends in, the process keeps what the file has. */
+static void what_is_left_of_a_truncated_file_is_still_read(void **state)
+{
+    (void)state;
+    struct image_window window = {.offset = 512, .size = 65536 - 512};
+    make_file(65536);
+    assert_int_equal(image_open(&image, path, IMAGE_READ_WRITE, &window), EKV_OK);
+    assert_int_equal(program(100, "abcd", 4), 0);
+    assert_int_equal(truncate(path, 1024), 0);
+    assert_int_not_equal(program(20000, "efgh", 4), 0);
+    assert_memory_equal(image.flash.map + 100, "abcd", 4);
+    image_close(&image);
+}
+
+/* In a small file system of its own, if this machine lets a test mount one. */
+static void a_full_disk_is_an_error_for_good(void **state)
+{
+    (void)state;
+    int status = 0;
+    char disk[sizeof path + 8], file[sizeof disk + 8];
+    snprintf(disk, sizeof disk, "%s.disk", path);
+    snprintf(file, sizeof file, "%s/image", disk);
+    assert_int_equal(mkdir(disk, 0755), 0);
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+            mount("none", disk, "tmpfs", 0, "size=64k") != 0)
+            _exit(77);
+        int sparse = open(file, O_RDWR | O_CREAT, 0644);
+        if (sparse < 0 || ftruncate(sparse, 1 << 20) != 0 ||
+            image_open(&image, file, IMAGE_READ_WRITE, NULL) != EKV_OK)
+            _exit(1);
+        image.flash.geometry = (struct ekv_geometry){4096, 256, 1, false};
+        uint32_t erased = 0;
+        while (erased < 256 && image.flash.driver->erase(&image, erased) == 0)
+            erased++;
+        if (erased < 4 || erased > 16 || !strstr(image.error, "disk is full"))
+            _exit(2);
+        if (program(0, "a", 1) == 0 || image.flash.driver->sync(&image, false) == 0)
+            _exit(3);
+        _exit(image.flash.map[4095] == 0xff && image.flash.map[erased * 4096] == 0xff ? 0 : 4);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(rmdir(disk), 0);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
+        skip();
+    assert_int_equal(status, 0);
+}
+
+/* As where a file system cannot map files to be written. */
+static void a_file_is_written_without_a_mapping_too(void **state)
+{
+    static const struct image_window window = {.offset = 5000 / 512 * 512, .size = 16384};
+    static uint8_t data[5000], expected[16384];
+    (void)state;
+    memset(data, 0x5a, sizeof data);
+    for (int mapped = 0; mapped < 2; mapped++) {
+        make_file(65536);
+        assert_int_equal(image_open(&image, path, IMAGE_READ_WRITE, &window), EKV_OK);
+        assert_true(image.mapping.writable);
+        image.mapping.writable = mapped;
+        memset(expected, 0xff, sizeof expected);
+        assert_int_equal(program(4099, data, sizeof data), 0);
+        assert_int_equal(program(4099, "\xf7", 1), 0);
+        memset(expected + 4099, 0x5a, sizeof data);
+        expected[4099] = 0x52;
+        assert_memory_equal(image.flash.map, expected, sizeof expected);
+        image.flash.geometry = (struct ekv_geometry){8192, 2, 1, false};
+        assert_int_equal(image.flash.driver->erase(&image, 0), 0);
+        memset(expected, 0xff, 8192);
+        assert_memory_equal(image.flash.map, expected, sizeof expected);
+        assert_int_equal(image.flash.driver->sync(&image, false), 0);
+        image_close(&image);
+    }
 }
 
 static void a_signal_for_other_memory_still_kills(void **state)
@@ -437,6 +527,7 @@ static void a_failed_write_is_an_error_for_good(void **state)
         struct rlimit limit = {30000, 30000};
         if (image_open(&image, path, IMAGE_READ_WRITE, NULL) != EKV_OK)
             _exit(1);
+        image.mapping.writable = false; /* the limit is one of pwrite's */
         signal(SIGXFSZ, SIG_IGN);
         if (setrlimit(RLIMIT_FSIZE, &limit) != 0)
             _exit(2);
@@ -467,6 +558,9 @@ int main(void)
         TEST(a_view_shows_one_moment_of_an_image_in_use),
         TEST(a_sync_without_writes_costs_nothing),
         TEST(a_file_truncated_under_the_image_fails_and_does_not_kill),
+        TEST(what_is_left_of_a_truncated_file_is_still_read),
+        TEST(a_full_disk_is_an_error_for_good),
+        TEST(a_file_is_written_without_a_mapping_too),
         TEST(a_signal_for_other_memory_still_kills),
         TEST(a_deleted_file_is_told),
         TEST(an_image_is_created_once),

@@ -1,9 +1,9 @@
 /* Flash in an image file: opening, and the four driver functions. Devices are handed to mtd.h.
  *
- * Invariants: the mapping is readable for as long as the image is open, whatever happens to the
- * file; once `failed` is set, no program, erase or sync succeeds any more. After a failed
+ * Invariants: once `failed` is set, no program, erase or sync succeeds any more. After a failed
  * fdatasync the kernel may have dropped the pages and calls them clean, so a second attempt proves
- * nothing: that is why a failure is for good.
+ * nothing: that is why a failure is for good. `dirty` is set after what it stands for, and cleared
+ * before the fdatasync that settles it.
  */
 #define _GNU_SOURCE
 #include "image.h"
@@ -11,8 +11,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,7 +22,7 @@
 #include "lock.h"
 #include "mtd.h"
 
-enum { UNIT = 512, COPY_ROUNDS = 64, SLOT_COUNT = 64, BUFFER_SIZE = 4096 };
+enum { UNIT = 512, COPY_ROUNDS = 64, BUFFER_SIZE = 4096 };
 
 __attribute__((format(printf, 3, 4))) static int fail(struct image *image, int result,
                                                       const char *format, ...)
@@ -36,96 +34,36 @@ __attribute__((format(printf, 3, 4))) static int fail(struct image *image, int r
     return result;
 }
 
-/* --- A file that is truncated under its mapping ---------------------------------------------- */
-
-/* The images that the signal handler knows. Written under the mutex, read by the handler. */
-static struct image *volatile slots[SLOT_COUNT];
-static pthread_mutex_t slots_mutex = PTHREAD_MUTEX_INITIALIZER;
-static struct sigaction earlier_action;
-
-static void pass_on(int number, siginfo_t *info, void *context)
-{
-    if (earlier_action.sa_flags & SA_SIGINFO) {
-        earlier_action.sa_sigaction(number, info, context);
-    } else if (earlier_action.sa_handler != SIG_DFL && earlier_action.sa_handler != SIG_IGN) {
-        earlier_action.sa_handler(number);
-    } else {
-        signal(number, SIG_DFL); /* and the same access raises it again */
-    }
-}
-
-/* Puts zeroes where the file ended, so that the read that raised the signal goes on. */
-static void on_bus_error(int number, siginfo_t *info, void *context)
-{
-    uint8_t *address = info->si_addr;
-    for (int i = 0; i < SLOT_COUNT; i++) {
-        struct image *image = slots[i];
-        if (!image || address < image->mapping || address >= image->mapping + image->mapping_size)
-            continue;
-        size_t page = (size_t)sysconf(_SC_PAGESIZE);
-        uint8_t *begin = image->mapping + (size_t)(address - image->mapping) / page * page;
-        int saved = errno;
-        void *mapped = mmap(begin, page, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
-        errno = saved;
-        if (mapped == MAP_FAILED)
-            break;
-        image->failed = true;
-        return;
-    }
-    pass_on(number, info, context);
-}
-
-/* Has the handler called first, again if somebody else took the signal since. */
-static void catch_signal(void)
-{
-    struct sigaction action = {.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK}, now;
-    action.sa_sigaction = on_bus_error;
-    sigemptyset(&action.sa_mask);
-    if (sigaction(SIGBUS, NULL, &now) != 0 ||
-        ((now.sa_flags & SA_SIGINFO) && now.sa_sigaction == on_bus_error))
-        return;
-    earlier_action = now;
-    (void)!sigaction(SIGBUS, &action, NULL);
-}
-
-static int slot_take(struct image *image)
-{
-    int slot = -1;
-    pthread_mutex_lock(&slots_mutex);
-    for (int i = 0; i < SLOT_COUNT && slot < 0; i++)
-        slot = slots[i] ? -1 : i;
-    if (slot >= 0) {
-        slots[slot] = image;
-        catch_signal();
-    }
-    pthread_mutex_unlock(&slots_mutex);
-    return slot;
-}
-
-static void slot_give(int slot)
-{
-    pthread_mutex_lock(&slots_mutex);
-    slots[slot] = NULL;
-    pthread_mutex_unlock(&slots_mutex);
-}
-
 /* --- The driver ------------------------------------------------------------------------------ */
 
 static int lost(struct image *image, const char *format, const char *detail)
 {
-    image->failed = true;
+    __atomic_store_n(&image->failed, true, __ATOMIC_RELEASE);
     snprintf(image->error, sizeof image->error, format, image->name, detail);
     return -1;
 }
 
+/* Whether nothing was lost so far; `error` says why not. */
+static bool is_sound(struct image *image)
+{
+    struct stat status;
+    if (!mapping_lost(&image->mapping))
+        return true;
+    if (image->error[0])
+        return false;
+    if (fstat(image->file, &status) == 0 && (uint64_t)status.st_size >= image->offset + image->size)
+        lost(image, "%s cannot be read or written%s", ": its disk is full or failing");
+    else
+        lost(image, "%s was truncated while in use: unmount it and restore it%s", "");
+    return false;
+}
+
+/* The same, and whether the file has its size still. */
 static bool is_whole(struct image *image)
 {
     struct stat status;
-    if (image->failed) {
-        if (!image->error[0])
-            lost(image, "%s was truncated while in use: unmount it and restore it%s", "");
+    if (!is_sound(image))
         return false;
-    }
     if (fstat(image->file, &status) != 0) {
         lost(image, "%s can no longer be examined: %s", strerror(errno));
         return false;
@@ -170,20 +108,36 @@ static int image_read(void *context, uint32_t address, void *buffer, uint32_t si
     return 0;
 }
 
-/* A NOR program clears bits. Where the bytes were erased, as ekv sees to, that is the data itself.
- */
-static int image_program(void *context, uint32_t address, const void *data, uint32_t size)
+/* What a NOR program leaves: it clears bits. Where the bytes were erased, as ekv sees to, that is
+ * the data itself. `result` may be `old`. */
+static void clear_bits(uint8_t *result, const uint8_t *old, const uint8_t *data, uint32_t size)
 {
-    struct image *image = context;
-    const uint8_t *bytes = data, *old = image->flash.map + address;
+    for (; size >= sizeof(uint64_t); size -= (uint32_t)sizeof(uint64_t)) {
+        uint64_t word, mask;
+        memcpy(&word, old, sizeof word);
+        memcpy(&mask, data, sizeof mask);
+        word &= mask;
+        memcpy(result, &word, sizeof word);
+        result += sizeof word;
+        old += sizeof word;
+        data += sizeof word;
+    }
+    while (size-- > 0)
+        *result++ = *old++ & *data++;
+}
+
+/* To the file by pwrite, where it cannot be mapped to be written. `data` NULL: an erase. */
+static int write_through(struct image *image, uint32_t address, const uint8_t *data, uint32_t size)
+{
+    const uint8_t *old = image->flash.map + address;
     uint8_t buffer[BUFFER_SIZE];
-    if (image->read_only || !in_bounds(image, address, size) || !is_whole(image))
+    if (!is_whole(image))
         return -1;
-    __atomic_store_n(&image->dirty, true, __ATOMIC_RELEASE);
+    memset(buffer, 0xff, sizeof buffer);
     for (uint32_t done = 0; done < size;) {
         uint32_t part = size - done < BUFFER_SIZE ? size - done : BUFFER_SIZE;
-        for (uint32_t i = 0; i < part; i++)
-            buffer[i] = old[done + i] & bytes[done + i];
+        if (data)
+            clear_bits(buffer, old + done, data + done, part);
         if (!write_all(image, address + done, buffer, part))
             return -1;
         done += part;
@@ -191,22 +145,40 @@ static int image_program(void *context, uint32_t address, const void *data, uint
     return 0;
 }
 
+/* To the file through its mapping: nothing is asked of the kernel. `data` NULL: an erase. */
+static int store(struct image *image, uint32_t address, const uint8_t *data, uint32_t size)
+{
+    uint8_t *bytes = image->mapping.bytes + address;
+    if (!is_sound(image))
+        return -1;
+    if (data)
+        clear_bits(bytes, bytes, data, size);
+    else
+        memset(bytes, 0xff, size);
+    return is_sound(image) ? 0 : -1;
+}
+
+static int change(struct image *image, uint64_t address, const uint8_t *data, uint32_t size)
+{
+    if (image->read_only || !in_bounds(image, address, size))
+        return -1;
+    int error = image->mapping.writable ? store(image, (uint32_t)address, data, size)
+                                        : write_through(image, (uint32_t)address, data, size);
+    /* Afterwards: a sync that another thread began before need not have seen it. */
+    __atomic_store_n(&image->dirty, true, __ATOMIC_RELEASE);
+    return error;
+}
+
+static int image_program(void *context, uint32_t address, const void *data, uint32_t size)
+{
+    return change(context, address, data, size);
+}
+
 static int image_erase(void *context, uint32_t sector)
 {
     struct image *image = context;
     uint32_t size = image->flash.geometry.sector_size;
-    uint64_t address = (uint64_t)sector * size;
-    uint8_t blank[BUFFER_SIZE];
-    if (image->read_only || !in_bounds(image, address, size) || !is_whole(image))
-        return -1;
-    memset(blank, 0xff, sizeof blank);
-    __atomic_store_n(&image->dirty, true, __ATOMIC_RELEASE);
-    for (uint32_t done = 0; done < size; done += BUFFER_SIZE) {
-        uint32_t part = size - done < BUFFER_SIZE ? size - done : BUFFER_SIZE;
-        if (!write_all(image, (uint32_t)address + done, blank, part))
-            return -1;
-    }
-    return 0;
+    return change(image, (uint64_t)sector * size, NULL, size);
 }
 
 /* Linux has no barrier that costs less than fdatasync, so `barrier_only` costs as much. */
@@ -215,7 +187,7 @@ static int image_sync(void *context, bool barrier_only)
     struct image *image = context;
     (void)barrier_only;
     if (image->read_only || !__atomic_load_n(&image->dirty, __ATOMIC_ACQUIRE))
-        return image->failed ? -1 : 0;
+        return is_sound(image) ? 0 : -1;
     if (!is_whole(image))
         return -1;
     __atomic_store_n(&image->dirty, false, __ATOMIC_RELEASE);
@@ -299,20 +271,22 @@ static int place_window(struct image *image, const struct image_window *window, 
     return EKV_OK;
 }
 
+/* To be written through the mapping if the file system can do that. */
 static int map_file(struct image *image)
 {
-    uint64_t lead = image->offset % (uint64_t)sysconf(_SC_PAGESIZE);
-    image->mapping_size = (size_t)(image->size + lead);
-    void *mapping = mmap(NULL, image->mapping_size, PROT_READ, MAP_SHARED, image->file,
-                         (off_t)(image->offset - lead));
-    if (mapping == MAP_FAILED)
-        return fail(image, EKV_MEMORY, "%s cannot be mapped: %s", image->name, strerror(errno));
-    image->mapping = mapping;
-    image->flash.map = image->mapping + lead;
-    image->slot = slot_take(image);
-    if (image->slot < 0)
+    int error = EKV_MEMORY;
+    if (!image->read_only)
+        error = mapping_open(&image->mapping, image->file, image->offset, image->size, true,
+                             &image->failed);
+    if (error == EKV_MEMORY)
+        error = mapping_open(&image->mapping, image->file, image->offset, image->size, false,
+                             &image->failed);
+    if (error == EKV_BUSY)
         return fail(image, EKV_MEMORY, "%s is one image too many: at most %d can be open at a time",
-                    image->name, SLOT_COUNT);
+                    image->name, MAPPING_COUNT_MAX);
+    if (error)
+        return fail(image, error, "%s cannot be mapped: %s", image->name, strerror(errno));
+    image->flash.map = image->mapping.bytes;
     return EKV_OK;
 }
 
@@ -354,20 +328,19 @@ static int map_copy(struct image *image)
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (mapping == MAP_FAILED)
         return fail(image, EKV_MEMORY, "there is no memory for a view of %s", image->name);
-    image->mapping = mapping;
-    image->mapping_size = image->size;
+    image->copy = mapping;
     bool changed = true;
     int error = EKV_OK;
     for (int round = 0; round < COPY_ROUNDS && changed && !error; round++) {
         changed = round == 0 && image->copied;
-        error = copy_round(image, image->mapping, &changed);
+        error = copy_round(image, image->copy, &changed);
         changed = changed && image->copied;
     }
     if (!error && changed)
         error = fail(image, EKV_BUSY, "%s is being written without a pause: try again later",
                      image->name);
     if (!error)
-        image->flash.map = image->mapping;
+        image->flash.map = image->copy;
     return error;
 }
 
@@ -375,7 +348,8 @@ static void init(struct image *image, const char *path, bool read_only)
 {
     memset(image, 0, sizeof *image);
     image->file = -1;
-    image->slot = -1;
+    image->mapping.slot = -1;
+    image->mapping.lost = &image->failed;
     image->read_only = read_only;
     snprintf(image->name, sizeof image->name, "%s", path);
 }
@@ -513,16 +487,14 @@ int image_check_file(struct image *image)
 
 void image_close(struct image *image)
 {
-    if (image->slot >= 0)
-        slot_give(image->slot);
-    if (image->mapping)
-        munmap(image->mapping, image->mapping_size);
+    mapping_close(&image->mapping);
+    if (image->copy)
+        munmap(image->copy, image->size);
     if (image->file >= 0)
         close(image->file);
     mtd_close(image->device);
     image->device = NULL;
-    image->slot = -1;
-    image->mapping = NULL;
+    image->copy = NULL;
     image->flash.map = NULL;
     image->file = -1;
 }

@@ -1,14 +1,17 @@
 /* Flash in an image file on the host, or on an MTD device (mtd.h), by the name it has.
  *
  * A writer holds an exclusive lock on the file, readers share one. Reads are in place, through a
- * read-only mapping; programs and erases are written with pwrite(2), so that a full or failing
- * disk is an error and not a signal, and nothing else in the process can change the image. They
- * are visible to readers when they return and survive a crash of the host after a sync. A device is
- * read where it is, without a mapping (see image_load); what it was given survives at once.
+ * mapping; programs and erases are stores to it, which ask nothing of the kernel: a pwrite(2) of a
+ * page of flash costs ten times the copy. Where the file system cannot map a file to be written
+ * they are written with pwrite. They are visible to readers when they return, survive the process
+ * from then on, and a crash of the host after a sync, which is an fdatasync(2) and tells a failing
+ * disk. The price: a stray pointer in the process can change the image. A device is read where it
+ * is, without a mapping (see image_load); what it was given survives at once.
  *
- * A file that is truncated under its mapping would kill the process at the next read. While an
- * image is open, that signal (SIGBUS) is caught for its mapping: the missing pages read as zeroes
- * from then on, which no checksum takes for data, and every later program, erase and sync fails.
+ * A file that is truncated under its mapping, or a sparse one whose disk is full, would kill the
+ * process at the next access. While an image is open, that signal is caught (mapping.h): pages that
+ * are not there read as zeroes from then on, which no checksum takes for data, and every later
+ * program, erase and sync fails. A file that was truncated elsewhere is noticed at the next sync.
  *
  * Functions return EKV_OK or a negative result, and leave one clear sentence in `error`. Nothing is
  * ever printed.
@@ -17,6 +20,7 @@
 #define EKV_HOST_IMAGE_H
 
 #include "flash.h"
+#include "mapping.h"
 
 enum image_mode {
     IMAGE_READ_WRITE,
@@ -47,13 +51,12 @@ struct image {
     struct ekv_geometry native;
 
     int file;
-    int slot;
     bool dirty;
     bool whole; /* no window was given */
     uint64_t offset;
     uint32_t size;
-    uint8_t *mapping;
-    size_t mapping_size;
+    struct mapping mapping;
+    uint8_t *copy;
     uint64_t sync_count;
     char name[200];
 };
