@@ -16,7 +16,7 @@
 #include <assert.h>
 #include <string.h>
 
-enum { WINDOW = 16, PIECE = 64 };
+enum { WINDOW = 16, PIECE = 64, RUN_MORE = 1 << 24, RUN_FIRST = RUN_MORE - 1 };
 
 size_t ekv_sectors_memory_size(uint32_t sector_count)
 {
@@ -303,9 +303,36 @@ static int prepare_virgin(struct ekv_sectors *sectors, uint32_t *sector)
     return blank ? stamp_a_write(sectors, *sector, 1) : ekv_sector_erase(sectors, *sector);
 }
 
+/* Whether another ready sector can be remembered, whichever it is. */
+static bool has_ready_room(const struct ekv_sectors *sectors)
+{
+    return sectors->ready_runs < EKV_READY_MAX && sectors->counts[EKV_SECTOR_READY] < EKV_AHEAD_MAX;
+}
+
+static void ready_add(struct ekv_sectors *sectors, uint32_t sector)
+{
+    uint32_t *last = sectors->ready_runs ? &sectors->ready[sectors->ready_runs - 1] : NULL;
+    if (last && (*last & RUN_FIRST) + *last / RUN_MORE + 1 == sector)
+        *last += RUN_MORE;
+    else
+        sectors->ready[sectors->ready_runs++] = sector;
+    ekv_sector_set(sectors, sector, EKV_SECTOR_READY);
+}
+
+/* The sector that has been ready for longest. */
+static uint32_t ready_remove(struct ekv_sectors *sectors)
+{
+    uint32_t *first = &sectors->ready[0], sector = *first & RUN_FIRST;
+    if (*first >= RUN_MORE)
+        *first = *first - RUN_MORE + 1;
+    else
+        memmove(first, first + 1, --sectors->ready_runs * sizeof *first);
+    return sector;
+}
+
 int ekv_sector_prepare(struct ekv_sectors *sectors)
 {
-    assert(sectors->counts[EKV_SECTOR_READY] < EKV_READY_MAX);
+    assert(has_ready_room(sectors));
     while (sectors->counts[EKV_SECTOR_FREE] > 0) {
         uint32_t sector, failures = sectors->failures;
         int error;
@@ -326,8 +353,7 @@ int ekv_sector_prepare(struct ekv_sectors *sectors)
         }
         if (error)
             return error;
-        sectors->ready[sectors->counts[EKV_SECTOR_READY]] = sector;
-        ekv_sector_set(sectors, sector, EKV_SECTOR_READY);
+        ready_add(sectors, sector);
         return EKV_OK;
     }
     return EKV_FULL;
@@ -348,18 +374,31 @@ static int settle_erases(struct ekv_sectors *sectors)
     return error;
 }
 
+void ekv_sectors_want(struct ekv_sectors *sectors, uint32_t count)
+{
+    sectors->wanted = ekv_flash_unordered(&sectors->flash) ? count : 0;
+}
+
+/* One sector, or all that are wanted: the more, the fewer syncs. */
+static int prepare_wanted(struct ekv_sectors *sectors)
+{
+    int error = ekv_sector_prepare(sectors);
+    while (!error && sectors->counts[EKV_SECTOR_READY] < sectors->wanted && has_ready_room(sectors))
+        error = ekv_sector_prepare(sectors);
+    return error == EKV_FULL && sectors->counts[EKV_SECTOR_READY] > 0 ? EKV_OK : error;
+}
+
 int ekv_sector_take(struct ekv_sectors *sectors, enum ekv_sector_state state, uint32_t *sector)
 {
     int error = EKV_OK;
     if (sectors->counts[EKV_SECTOR_READY] == 0)
-        error = ekv_sector_prepare(sectors);
+        error = prepare_wanted(sectors);
     if (!error)
         error = settle_erases(sectors);
     if (error)
         return error;
-    *sector = sectors->ready[0];
-    uint32_t left = sectors->counts[EKV_SECTOR_READY] - 1;
-    memmove(sectors->ready, sectors->ready + 1, left * sizeof sectors->ready[0]);
+    *sector = ready_remove(sectors);
+    sectors->wanted -= sectors->wanted > 0;
     ekv_sector_set(sectors, *sector, state);
     return EKV_OK;
 }

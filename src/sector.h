@@ -24,7 +24,8 @@ enum ekv_sector_state {
 };
 
 enum {
-    EKV_READY_MAX = 8,
+    EKV_READY_MAX = 8,   /* runs of sectors */
+    EKV_AHEAD_MAX = 255, /* sectors that are erased before one sync of a host */
     EKV_READY_TARGET = 3,
     EKV_VIRGIN_STEP = 8, /* the saved virgin mark runs ahead of the true one by up to so many */
     EKV_DISTRUST_MAX = 8,
@@ -40,7 +41,8 @@ struct ekv_sectors {
     uint8_t *states; /* a nibble a sector */
     uint8_t *lives;  /* live units of a log sector, generation of a limbo one */
     uint32_t counts[EKV_SECTOR_STATE_COUNT];
-    uint32_t ready[EKV_READY_MAX]; /* in the order of their erase */
+    uint32_t ready[EKV_READY_MAX]; /* runs in the order of their erase: the first sector, and in
+                                      the upper byte how many follow it */
     uint32_t virgin;
     uint32_t virgin_saved;
     uint32_t cursor; /* where the search for a free sector goes on */
@@ -50,6 +52,8 @@ struct ekv_sectors {
     uint32_t failures; /* of programs and erases since the last that went well */
     bool freed_since_sync;
     bool erased_since_sync;
+    uint8_t ready_runs;
+    uint32_t wanted; /* on a host: sectors that the write that goes on may still take */
     uint64_t erases, programs, programmed_size;
     uint8_t scratch[EKV_PAGE_SIZE]; /* for stamps and manifest frames while they are written */
 };
@@ -100,7 +104,12 @@ static inline uint32_t ekv_sectors_available(const struct ekv_sectors *sectors)
  * program. Power cut: the sector is free. */
 EKV_MUST_CHECK int ekv_sector_prepare(struct ekv_sectors *sectors);
 
-/* Takes a ready sector (preparing one if there is none) for `state`; stamp B is still to come.
+/* The write that begins may take so many sectors. On a host, where a sync is dear and an erase is
+ * not, they are then prepared many at a time. Flash: nothing. */
+void ekv_sectors_want(struct ekv_sectors *sectors, uint32_t count);
+
+/* Takes a ready sector (preparing one if there is none, and on a host those that are wanted) for
+ * `state`; stamp B is still to come.
  * Errors: EKV_FULL. Flash: on a host a sync barrier if sectors were erased since the last. */
 EKV_MUST_CHECK int ekv_sector_take(struct ekv_sectors *sectors, enum ekv_sector_state state,
                                    uint32_t *sector);

@@ -233,6 +233,7 @@ int ekv_write_begin(struct ekv *db, uint64_t size, uint64_t growth, uint32_t slo
         error = EKV_OK;
     if (!error && flush_due(db, slots))
         error = flush_now(db);
+    ekv_sectors_want(&db->sectors, sectors_for(db, size));
     return error;
 }
 

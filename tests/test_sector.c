@@ -185,7 +185,10 @@ static void prepared_sectors_are_erased_stamped_and_handed_out_in_order(void **s
         for (uint32_t i = 0; i < 3; i++) {
             assert_ok(ekv_sector_prepare(&on.sectors));
             assert_int_equal(on.sectors.counts[EKV_SECTOR_READY], i + 1);
-            prepared[i] = on.sectors.ready[i];
+            prepared[i] = ring();
+            while (ekv_sector_state(&on.sectors, prepared[i]) != EKV_SECTOR_READY ||
+                   (i > 0 && prepared[i] <= prepared[i - 1]))
+                prepared[i]++;
             assert_int_equal(ekv_sector_erase_count(&on.sectors, prepared[i]), 1);
             expect_blank_behind_stamp_a(prepared[i]);
         }
@@ -502,6 +505,68 @@ static void one_sync_makes_all_erases_certain_before_their_sectors_are_used(void
     assert_int_equal(watch.syncs, 1);
 }
 
+/* A write of `wanted` sectors, with only every `step`-th sector free: how many syncs it needs. */
+static uint32_t syncs_of(uint32_t wanted, uint32_t step)
+{
+    uint32_t last = 0;
+    layers_start(&on, (struct ekv_geometry){1024, 2048, 1, false}, NOR_AGED);
+    struct ekv_flash_driver driver = *on.nor.flash.driver;
+    driver.erase = watched_erase;
+    driver.sync = watched_sync;
+    on.sectors.flash.driver = &driver;
+    watch = (struct watch){.depth = 0};
+    for (uint32_t i = ring(); i < 2048; i++)
+        if (i % step != 0)
+            ekv_sector_set(&on.sectors, i, EKV_SECTOR_LOG);
+    ekv_sectors_want(&on.sectors, wanted);
+    for (uint32_t i = 0; i < wanted; i++) {
+        uint32_t sector;
+        assert_ok(ekv_sector_take(&on.sectors, EKV_SECTOR_LOG, &sector));
+        assert_true(sector > last && sector % step == 0);
+        expect_blank_behind_stamp_a(sector);
+        last = sector;
+    }
+    assert_int_equal(watch.erases, wanted); /* none for nothing */
+    assert_int_equal(on.sectors.counts[EKV_SECTOR_READY], 0);
+    layers_stop(&on);
+    return watch.syncs;
+}
+
+static void a_large_write_on_a_host_needs_few_syncs(void **state)
+{
+    (void)state;
+    assert_int_equal(syncs_of(1, 1), 1);
+    assert_int_equal(syncs_of(255, 1), 1);
+    assert_int_equal(syncs_of(256, 1), 2);
+    assert_int_equal(syncs_of(2000, 1), 8);
+    assert_int_equal(syncs_of(255, 3), 255 / EKV_READY_MAX + 1); /* where they lie scattered */
+}
+
+static void what_a_write_wants_is_not_erased_ahead_on_a_chip(void **state)
+{
+    uint32_t sector;
+    (void)state;
+    layers_start(&on, plain, NOR_AGED);
+    ekv_sectors_want(&on.sectors, 10);
+    assert_ok(ekv_sector_take(&on.sectors, EKV_SECTOR_LOG, &sector));
+    assert_int_equal(on.nor.now.counts.erases, 1);
+}
+
+/* Fewer sectors are free than the write wants: it gets those. */
+static void what_is_wanted_but_not_free_is_no_error(void **state)
+{
+    uint32_t sector;
+    (void)state;
+    layers_start(&on, plain, NOR_AGED);
+    struct ekv_flash_driver driver = *on.nor.flash.driver;
+    driver.sync = watched_sync;
+    on.sectors.flash.driver = &driver;
+    ekv_sectors_want(&on.sectors, 1000);
+    for (uint32_t i = ring(); i < plain.sector_count; i++)
+        assert_ok(ekv_sector_take(&on.sectors, EKV_SECTOR_LOG, &sector));
+    assert_result(ekv_sector_take(&on.sectors, EKV_SECTOR_LOG, &sector), EKV_FULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -534,6 +599,9 @@ int main(void)
                                   teardown),
         cmocka_unit_test_teardown(one_sync_makes_all_erases_certain_before_their_sectors_are_used,
                                   teardown),
+        cmocka_unit_test_teardown(a_large_write_on_a_host_needs_few_syncs, teardown),
+        cmocka_unit_test_teardown(what_a_write_wants_is_not_erased_ahead_on_a_chip, teardown),
+        cmocka_unit_test_teardown(what_is_wanted_but_not_free_is_no_error, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
