@@ -483,6 +483,8 @@ static int filter_fill(struct ekv_builder *builder)
     while (!error) {
         struct ekv_page page;
         error = ekv_page_read(index, run, cursor.pages[0], 0, &page);
+        if (!error)
+            ekv_leaf_prefetch(index, cursor.pages[0], page.count, first, last);
         for (uint32_t i = 0; !error && i < page.count; i++) {
             const uint8_t *entry = page.bytes + EKV_PAGE_HEAD_SIZE + i * size;
             if (entry[size - 1] >= first && entry[size - 1] <= last)

@@ -46,7 +46,7 @@ static uint32_t cache_count(const struct ekv_mount_options *options)
 
 /* The parts of the memory, in order; each begins at a multiple of eight. */
 struct plan {
-    size_t states, slots, hints, runs, build_pages, merge_pages, cache, size;
+    size_t states, sequences, slots, hints, runs, build_pages, merge_pages, cache, size;
     uint32_t merge_page_count;
 };
 
@@ -64,6 +64,7 @@ static struct plan plan_of(const struct ekv_geometry *geometry, uint32_t slots, 
     uint32_t height = ekv_build_height(geometry), few = memtable_default(geometry);
     take(&at, sizeof(struct ekv));
     plan.states = take(&at, ekv_sectors_memory_size(geometry->sector_count));
+    plan.sequences = take(&at, cached ? geometry->sector_count * sizeof(uint32_t) : 0);
     plan.slots = take(&at, slots * sizeof(struct ekv_slot));
     plan.hints = take(&at, ekv_memtable_hint_size(slots));
     plan.runs =
@@ -98,7 +99,8 @@ static int lay_out(struct ekv **db, const struct ekv_flash *flash, uint64_t stor
         return EKV_MEMORY;
     struct ekv *self = memory;
     memset(self, 0, sizeof *self);
-    ekv_sectors_init(&self->sectors, flash, store_id, bytes + plan.states);
+    ekv_sectors_init(&self->sectors, flash, store_id, bytes + plan.states,
+                     cached ? (uint32_t *)(void *)(bytes + plan.sequences) : NULL);
     if (self->sectors.format.ring_count + 5 > geometry->sector_count)
         return EKV_GEOMETRY; /* sectors too small for a manifest of so many */
     self->log.sectors = &self->sectors;

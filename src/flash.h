@@ -41,6 +41,8 @@ struct ekv_geometry {
  *   sync:    may be NULL. Returns when all earlier programs and erases will survive a crash of the
  *            host. A NOR chip needs none; a host file does. With `barrier_only` it is enough that
  *            nothing later becomes durable before what came earlier.
+ *   prefetch: may be NULL. The mapped flash at `address` will be read soon: a processor with caches
+ *            can fetch it meanwhile (Mowry, Lam and Gupta, 1992). Never called without a map.
  *
  * `map` of struct ekv_flash is NULL, or the whole flash readable in memory for as long as the store
  * is mounted. */
@@ -49,6 +51,7 @@ struct ekv_flash_driver {
     int (*program)(void *context, uint32_t address, const void *data, uint32_t size);
     int (*erase)(void *context, uint32_t sector);
     int (*sync)(void *context, bool barrier_only);
+    void (*prefetch)(void *context, uint32_t address);
 };
 
 struct ekv_flash {
@@ -85,5 +88,14 @@ EKV_MUST_CHECK int ekv_flash_program(const struct ekv_flash *flash, uint32_t add
                                      const void *data, uint32_t size);
 EKV_MUST_CHECK int ekv_flash_erase(const struct ekv_flash *flash, uint32_t sector);
 EKV_MUST_CHECK int ekv_flash_sync(const struct ekv_flash *flash, bool barrier_only);
+
+/* Whether prefetching does anything. */
+static inline bool ekv_flash_prefetches(const struct ekv_flash *flash)
+{
+    return flash->map && flash->driver->prefetch;
+}
+
+/* Nothing for an address outside the flash. */
+void ekv_flash_prefetch(const struct ekv_flash *flash, uint32_t address);
 
 #endif

@@ -279,25 +279,28 @@ int ekv_log_read(const struct ekv_log *log, uint32_t address, void *buffer, uint
 
 int ekv_log_sequence(const struct ekv_log *log, uint32_t address, uint32_t *sequence)
 {
+    const struct ekv_sectors *sectors = log->sectors;
     struct ekv_stamp_b stamp;
-    uint32_t sector = ekv_sector_of(&log->sectors->format, address);
-    if (sector >= log->sectors->format.geometry.sector_count)
+    uint32_t sector = ekv_sector_of(&sectors->format, address);
+    if (sector >= sectors->format.geometry.sector_count)
         return EKV_NOT_FOUND;
-    if (sector == log->sector) {
-        *sequence = log->sequence;
+    *sequence = sector == log->sector ? log->sequence : ekv_sector_known_sequence(sectors, sector);
+    if (*sequence != 0)
         return EKV_OK;
-    }
-    enum ekv_sector_state state = ekv_sector_state(log->sectors, sector);
-    if (state != EKV_SECTOR_LOG && state != EKV_SECTOR_LIMBO && state != EKV_SECTOR_EMPTIED)
+    if (!ekv_sector_holds_log(sectors, sector))
         return EKV_NOT_FOUND; /* perhaps being erased this very moment */
     if (sector == log->next)
         return EKV_NOT_FOUND; /* not stamped yet */
-    int error = ekv_sector_stamp_read(log->sectors, sector, &stamp);
+    int error = ekv_sector_stamp_read(sectors, sector, &stamp);
     bool lies = !error && (stamp.kind != EKV_KIND_LOG || stamp.sequence > log->sequence);
     if (error == EKV_NOT_FOUND || lies)
         return log->settled ? ekv_corrupt() : EKV_NOT_FOUND;
+    if (error)
+        return error;
     *sequence = stamp.sequence;
-    return error;
+    if (log->settled && !sectors->locks) /* nobody else reads now */
+        ekv_sector_note_sequence(sectors, sector, stamp.sequence);
+    return EKV_OK;
 }
 
 int ekv_record_read(const struct ekv_log *log, uint32_t address, struct ekv_record *record)

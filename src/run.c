@@ -252,6 +252,21 @@ int ekv_leaf_entry(const struct ekv_index *index, uint32_t leaf, uint32_t place,
     return error;
 }
 
+void ekv_leaf_prefetch(const struct ekv_index *index, uint32_t leaf, uint32_t count, uint32_t first,
+                       uint32_t last)
+{
+    const struct ekv_format *format = &index->log->sectors->format;
+    const struct ekv_flash *flash = &index->log->sectors->flash;
+    uint32_t size = format->pointer_size + 1;
+    if (!ekv_flash_prefetches(flash))
+        return;
+    for (uint32_t i = 0; i < count; i++) {
+        const uint8_t *entry = flash->map + leaf + EKV_PAGE_HEAD_SIZE + i * size;
+        if (entry[size - 1] >= first && entry[size - 1] <= last)
+            ekv_flash_prefetch(flash, ekv_pointer_load(format, entry));
+    }
+}
+
 /* The record that the entry at a place of the cursor's leaf leads to. */
 static int entry_at(const struct ekv_index *index, const struct ekv_run *run,
                     const struct ekv_run_cursor *cursor, uint32_t place, uint32_t *address,
@@ -314,6 +329,7 @@ static int step(const struct ekv_index *index, const struct ekv_run *run,
         int error = neighbour(index, run, cursor, direction);
         if (error)
             return error;
+        ekv_leaf_prefetch(index, cursor->pages[0], cursor->leaf_count, 0, UINT8_MAX);
     }
     return settle(index, run, cursor, direction, found);
 }

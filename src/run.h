@@ -63,6 +63,11 @@ EKV_MUST_CHECK int ekv_page_link(const struct ekv_format *format, const struct e
 EKV_MUST_CHECK int ekv_leaf_entry(const struct ekv_index *index, uint32_t leaf, uint32_t place,
                                   uint32_t *address);
 
+/* Prefetches the records that a checked leaf's entries with fingerprints of [first, last] lead to:
+ * whoever is about to read them all need not wait for each. */
+void ekv_leaf_prefetch(const struct ekv_index *index, uint32_t leaf, uint32_t count, uint32_t first,
+                       uint32_t last);
+
 /* Checksum of a page's bytes behind the crc, seeded with the id of its run (ids are never used
  * again, so this saves a look at the sector's stamp). */
 uint32_t ekv_page_crc(const struct ekv_format *format, uint32_t run_id, uint32_t address,

@@ -24,7 +24,7 @@ size_t ekv_sectors_memory_size(uint32_t sector_count)
 }
 
 void ekv_sectors_init(struct ekv_sectors *sectors, const struct ekv_flash *flash, uint64_t store_id,
-                      uint8_t *memory)
+                      uint8_t *memory, uint32_t *sequences)
 {
     uint32_t count = flash->geometry.sector_count;
     memset(sectors, 0, sizeof *sectors);
@@ -33,6 +33,9 @@ void ekv_sectors_init(struct ekv_sectors *sectors, const struct ekv_flash *flash
     sectors->states = memory;
     sectors->lives = memory + (count + 1) / 2;
     memset(memory, 0, ekv_sectors_memory_size(count));
+    sectors->sequences = sequences;
+    if (sequences)
+        memset(sequences, 0, count * sizeof sequences[0]);
     sectors->counts[EKV_SECTOR_FREE] = count;
     sectors->virgin = sectors->virgin_saved = count;
     for (uint32_t i = 0; i < sectors->format.ring_count; i++)
@@ -80,6 +83,18 @@ enum ekv_sector_state ekv_sector_state(const struct ekv_sectors *sectors, uint32
     return (enum ekv_sector_state)(nibble(sectors, sector) & 7);
 }
 
+bool ekv_sector_holds_log(const struct ekv_sectors *sectors, uint32_t sector)
+{
+    enum ekv_sector_state state = ekv_sector_state(sectors, sector);
+    return state == EKV_SECTOR_LOG || state == EKV_SECTOR_LIMBO || state == EKV_SECTOR_EMPTIED;
+}
+
+void ekv_sector_note_sequence(const struct ekv_sectors *sectors, uint32_t sector, uint32_t sequence)
+{
+    if (sectors->sequences)
+        sectors->sequences[sector] = sequence;
+}
+
 void ekv_sector_set(struct ekv_sectors *sectors, uint32_t sector, enum ekv_sector_state state)
 {
     if (state == EKV_SECTOR_FREE && ekv_sector_distrusted(sectors, sector))
@@ -90,6 +105,8 @@ void ekv_sector_set(struct ekv_sectors *sectors, uint32_t sector, enum ekv_secto
     sectors->counts[state]++;
     nibble_set(sectors, sector, (uint8_t)state | EKV_SECTOR_DIRTY);
     sectors->lives[sector] = 0;
+    if (!ekv_sector_holds_log(sectors, sector))
+        ekv_sector_note_sequence(sectors, sector, 0);
 }
 
 /* A host's store has tens of thousands of sectors and asks this at each edit: sixteen at a time. */
@@ -408,8 +425,11 @@ int ekv_sector_stamp(struct ekv_sectors *sectors, uint32_t sector, const struct 
     uint8_t bytes[EKV_STAMP_B_SIZE];
     uint32_t offset = ekv_stamp_b_offset(&sectors->format);
     ekv_stamp_b_encode(&sectors->format, stamp, sector, bytes);
-    return stamp_write(sectors, ekv_address(&sectors->format, sector, offset), bytes, sizeof bytes,
-                       sectors->format.body_offset - offset);
+    int error = stamp_write(sectors, ekv_address(&sectors->format, sector, offset), bytes,
+                            sizeof bytes, sectors->format.body_offset - offset);
+    if (!error && stamp->kind == EKV_KIND_LOG)
+        ekv_sector_note_sequence(sectors, sector, stamp->sequence);
+    return error;
 }
 
 int ekv_sector_stamp_read(const struct ekv_sectors *sectors, uint32_t sector,

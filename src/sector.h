@@ -38,8 +38,9 @@ struct ekv_sectors {
     struct ekv_format format;
     const struct ekv_locks *locks;
     void *lock_context;
-    uint8_t *states; /* a nibble a sector */
-    uint8_t *lives;  /* live units of a log sector, generation of a limbo one */
+    uint8_t *states;     /* a nibble a sector */
+    uint8_t *lives;      /* live units of a log sector, generation of a limbo one */
+    uint32_t *sequences; /* of log sectors, 0: not known; NULL: their stamps are read each time */
     uint32_t counts[EKV_SECTOR_STATE_COUNT];
     uint32_t ready[EKV_READY_MAX]; /* runs in the order of their erase: the first sector, and in
                                       the upper byte how many follow it */
@@ -58,10 +59,11 @@ struct ekv_sectors {
     uint8_t scratch[EKV_PAGE_SIZE]; /* for stamps and manifest frames while they are written */
 };
 
-/* `memory` holds ekv_sectors_memory_size bytes. All sectors begin free, the ring as manifest. */
+/* `memory` holds ekv_sectors_memory_size bytes; `sequences` is NULL or holds one for each sector.
+ * All sectors begin free, the ring as manifest. */
 size_t ekv_sectors_memory_size(uint32_t sector_count);
 void ekv_sectors_init(struct ekv_sectors *sectors, const struct ekv_flash *flash, uint64_t store_id,
-                      uint8_t *memory);
+                      uint8_t *memory, uint32_t *sequences);
 
 enum ekv_sector_state ekv_sector_state(const struct ekv_sectors *sectors, uint32_t sector);
 void ekv_sector_set(struct ekv_sectors *sectors, uint32_t sector, enum ekv_sector_state state);
@@ -127,6 +129,20 @@ EKV_MUST_CHECK int ekv_sector_stamp(struct ekv_sectors *sectors, uint32_t sector
                                     const struct ekv_stamp_b *stamp);
 EKV_MUST_CHECK int ekv_sector_stamp_read(const struct ekv_sectors *sectors, uint32_t sector,
                                          struct ekv_stamp_b *stamp);
+/* True for a sector of the log, also one that gc has emptied. */
+bool ekv_sector_holds_log(const struct ekv_sectors *sectors, uint32_t sector);
+
+/* The sequence number of a log sector if memory holds it, 0 otherwise. */
+static inline uint32_t ekv_sector_known_sequence(const struct ekv_sectors *sectors, uint32_t sector)
+{
+    return sectors->sequences ? sectors->sequences[sector] : 0;
+}
+
+/* Puts the sequence number of a log sector into memory, where there is some for it.
+ * ekv_sector_stamp does; whoever has read it may, unless others read at the same time. */
+void ekv_sector_note_sequence(const struct ekv_sectors *sectors, uint32_t sector,
+                              uint32_t sequence);
+
 /* 0 for a sector that has no valid stamp A. */
 uint32_t ekv_sector_erase_count(const struct ekv_sectors *sectors, uint32_t sector);
 

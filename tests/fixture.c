@@ -181,7 +181,7 @@ void layers_start(struct layers *layers, struct ekv_geometry geometry, enum nor_
     memset(layers, 0, sizeof *layers);
     assert_true(nor_init(&layers->nor, &geometry, start, 1));
     layers->memory = get_memory(ekv_sectors_memory_size(geometry.sector_count));
-    ekv_sectors_init(&layers->sectors, &layers->nor.flash, 77, layers->memory);
+    ekv_sectors_init(&layers->sectors, &layers->nor.flash, 77, layers->memory, NULL);
     layers->log.sectors = &layers->sectors;
 }
 

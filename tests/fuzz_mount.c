@@ -312,7 +312,8 @@ static int ram_erase(void *context, uint32_t sector)
     return 0;
 }
 
-static const struct ekv_flash_driver driver = {ram_read, ram_program, ram_erase, NULL};
+static const struct ekv_flash_driver driver = {
+    .read = ram_read, .program = ram_program, .erase = ram_erase};
 
 /* --- Everything that can be asked ------------------------------------------------------------ */
 

@@ -99,7 +99,8 @@ static int file_sync(void *context, bool barrier_only)
     return 0;
 }
 
-static const struct ekv_flash_driver driver = {file_read, file_program, file_erase, file_sync};
+static const struct ekv_flash_driver driver = {
+    .read = file_read, .program = file_program, .erase = file_erase, .sync = file_sync};
 
 void hostfile_init(struct hostfile *file, const struct ekv_geometry *geometry, bool blank,
                    uint64_t seed)

@@ -127,7 +127,7 @@ static const char *difference(const struct remembered *one, const struct remembe
 static int load(struct remembered *into)
 {
     memset(&reader_sectors, 0xee, sizeof reader_sectors);
-    ekv_sectors_init(&reader_sectors, &on.nor.flash, 77, reader_memory);
+    ekv_sectors_init(&reader_sectors, &on.nor.flash, 77, reader_memory, NULL);
     own(&reader, &reader_sectors);
     int error = ekv_manifest_load(&reader.manifest, &reader.catalog);
     memset(into, 0, sizeof *into);

@@ -106,7 +106,8 @@ static int flash_sync(void *context, bool barrier_only)
     return world->nor.now.powered ? 0 : -1;
 }
 
-static const struct ekv_flash_driver driver = {flash_read, flash_program, flash_erase, flash_sync};
+static const struct ekv_flash_driver driver = {
+    .read = flash_read, .program = flash_program, .erase = flash_erase, .sync = flash_sync};
 
 static void lock_read(void *context)
 {

@@ -336,7 +336,8 @@ static int nor_erase(void *context, uint32_t sector)
     return 0;
 }
 
-static const struct ekv_flash_driver driver = {nor_read, nor_program, nor_erase, NULL};
+static const struct ekv_flash_driver driver = {
+    .read = nor_read, .program = nor_program, .erase = nor_erase};
 
 /* --- Life ------------------------------------------------------------------------------------ */
 

@@ -84,7 +84,8 @@ static int bench_erase(void *context, uint32_t sector)
     return error;
 }
 
-static const struct ekv_flash_driver driver = {bench_read, bench_program, bench_erase, NULL};
+static const struct ekv_flash_driver driver = {
+    .read = bench_read, .program = bench_program, .erase = bench_erase};
 
 void bench_flash_init(struct bench_flash *bench, struct nor *nor, uint64_t store_id)
 {

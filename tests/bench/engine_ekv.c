@@ -8,7 +8,7 @@
 #include "engine.h"
 #include "host/image.h"
 
-enum { SECTOR_SIZE = 16384, MEMTABLE_COUNT = 8192 };
+enum { SECTOR_SIZE = 16384, MEMTABLE_COUNT = 8192, CACHE_LINE = 64 };
 
 struct store {
     struct ekv *db;
@@ -44,6 +44,13 @@ static int ram_program(void *context, uint32_t address, const void *data, uint32
     (void)context;
     memcpy(chip.bytes + address, data, size);
     return 0;
+}
+
+static void ram_prefetch(void *context, uint32_t address)
+{
+    (void)context;
+    __builtin_prefetch(chip.bytes + address);
+    __builtin_prefetch(chip.bytes + address + CACHE_LINE);
 }
 
 static int ram_erase(void *context, uint32_t sector)
@@ -103,8 +110,8 @@ static void *ram_open(const struct engine_options *options, bool fresh)
         chip.bytes = engine_allocate(size);
         memset(chip.bytes, 0, size); /* touched before it is timed */
     }
-    store->driver =
-        (struct ekv_flash_driver){.read = ram_read, .program = ram_program, .erase = ram_erase};
+    store->driver = (struct ekv_flash_driver){
+        .read = ram_read, .program = ram_program, .erase = ram_erase, .prefetch = ram_prefetch};
     store->flash =
         (struct ekv_flash){.geometry = chip.geometry, .driver = &store->driver, .map = chip.bytes};
     return mount_it(store, options, fresh);
