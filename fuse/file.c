@@ -236,7 +236,8 @@ static void changed(struct file *file)
     file->attr.set &= (uint8_t)~ATTR_MTIME; /* what was set explicitly is over */
 }
 
-static int resize(struct fs *fs, struct file *file, uint64_t size)
+/* What lies beyond the old size is zeroes up to `zeroed`; the rest the caller fills. */
+static int resize(struct fs *fs, struct file *file, uint64_t size, uint64_t zeroed)
 {
     if (size > file->size || !file->dirty) {
         int error = reserve(fs, file, size);
@@ -244,8 +245,8 @@ static int resize(struct fs *fs, struct file *file, uint64_t size)
             return error;
         if (!make_room(file, (size_t)size))
             return ENOMEM;
-        if (size > file->size)
-            memset(file->data + file->size, 0, (size_t)size - file->size);
+        if (zeroed > file->size)
+            memset(file->data + file->size, 0, (size_t)zeroed - file->size);
     }
     file->size = (size_t)size;
     return 0;
@@ -270,7 +271,7 @@ int file_write(struct fs *fs, struct file *file, uint64_t offset, const void *by
     int error = load(fs, file);
     size_t old_size = file->size;
     if (!error && (offset + size > file->size || !file->dirty))
-        error = resize(fs, file, offset + size > old_size ? offset + size : old_size);
+        error = resize(fs, file, offset + size > old_size ? offset + size : old_size, offset);
     if (!error && size > 0) {
         memcpy(file->data + offset, bytes, size);
         changed(file);
@@ -296,7 +297,7 @@ int file_resize(struct fs *fs, struct file *file, uint64_t size)
         error = load(fs, file);
     }
     if (!error)
-        error = resize(fs, file, size);
+        error = resize(fs, file, size, size);
     if (!error)
         changed(file);
     if (!error && size == 0)
