@@ -9,10 +9,10 @@
 #include <assert.h>
 #include <string.h>
 
+#include "append.h"
 #include "recover.h"
 #include "replay.h"
 #include "retain.h"
-#include "value.h"
 #include "work.h"
 
 enum {

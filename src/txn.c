@@ -17,8 +17,8 @@
 
 #include <assert.h>
 
+#include "append.h"
 #include "own.h"
-#include "value.h"
 #include "work.h"
 
 enum {

@@ -1,4 +1,4 @@
-/* Values: written inline in a put record, or in chunks under a head record; read back by range.
+/* Values: inline in a put record, or in chunks under a head record (append.h); read by range.
  *
  * A head's value is {level 1, links of 8 bytes: address 4, bytes below 4}. At level 0 the links
  * name chunk records, above that list records, whose value is {level 1, links} of the level below.
@@ -10,15 +10,6 @@
 #define EKV_VALUE_H
 
 #include "record.h"
-
-/* Appends a value and returns the address of its put or head record. Nothing refers to it yet.
- * Errors: EKV_FULL, EKV_READ_ONLY. Flash: 1.02 x the size programmed, at most. */
-EKV_MUST_CHECK int ekv_value_append(struct ekv *db, struct ekv_key key,
-                                    const struct ekv_write *write, const void *value, size_t size,
-                                    uint32_t *address);
-
-/* Bytes of log that a value takes, at most. */
-uint64_t ekv_value_log_size(const struct ekv *db, struct ekv_key key, uint64_t size);
 
 /* Size of the value in bytes. */
 EKV_MUST_CHECK int ekv_value_size(struct ekv *db, const struct ekv_record *record, uint64_t *size);

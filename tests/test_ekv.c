@@ -324,6 +324,23 @@ static void values_of_every_size_come_back_in_any_range(void **state)
     }
 }
 
+/* Each chunk is read to be checked and read again to be copied. */
+static void a_large_value_is_read_without_its_lists_for_each_chunk(void **state)
+{
+    enum { SIZE = 100000 };
+    static uint8_t value[SIZE], expected[SIZE];
+    size_t size;
+    (void)state;
+    fixture_start(&on, (struct ekv_geometry){4096, 64, 1, false}, 64);
+    fixture_put(&on, ekv_key("value", 5), SIZE, 1);
+    fixture_fill(expected, SIZE, 1);
+    nor_count_reset(&on.nor);
+    assert_ok(ekv_get(on.db, ekv_key("value", 5), 0, value, SIZE, &size));
+    assert_int_equal(size, SIZE);
+    assert_memory_equal(value, expected, SIZE);
+    assert_in_range(on.nor.now.counts.read_size, 2 * SIZE, 2 * SIZE + SIZE / 4);
+}
+
 static void an_empty_store_takes_a_value_of_most_of_its_capacity(void **state)
 {
     (void)state;
@@ -527,6 +544,7 @@ int main(void)
         cmocka_unit_test_teardown(a_mount_after_a_clean_unmount_has_nothing_to_recover, teardown),
         cmocka_unit_test_teardown(keys_up_to_the_limit_work_and_beyond_are_refused, teardown),
         cmocka_unit_test_teardown(values_of_every_size_come_back_in_any_range, teardown),
+        cmocka_unit_test_teardown(a_large_value_is_read_without_its_lists_for_each_chunk, teardown),
         cmocka_unit_test_teardown(an_empty_store_takes_a_value_of_most_of_its_capacity, teardown),
         cmocka_unit_test_teardown(a_key_that_is_not_there_is_not_found, teardown),
         cmocka_unit_test_teardown(commits_carry_the_time_and_ascending_versions, teardown),

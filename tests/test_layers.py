@@ -28,6 +28,7 @@ LAYERS = [
     ("L5 state", ["state"]),
     ("L5 records", ["record"]),
     ("L5 values", ["value"]),
+    ("L5 appending", ["append"]),
     ("L5 lookup", ["lookup"]),
     ("L5 publish", ["publish"]),
     ("L5 ownership", ["own"]),
