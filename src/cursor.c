@@ -14,16 +14,11 @@
 #include "lookup.h"
 #include "value.h"
 
-enum { PREFIX = 17, SOURCES_MAX = EKV_RUN_COUNT_MAX + 2 };
+enum { SOURCES_MAX = EKV_RUN_COUNT_MAX + 2 };
 
-/* A source: a place in a table (`run.pages[0]`) or a run, the version there and the begin of its
- * key, the key's space first. run.address 0: at its end. */
+/* A source, with a place in a table in `place.pages[0]` or one in a run, and the version there. */
 struct source {
-    struct ekv_run_cursor run;
-    uint8_t prefix_size;
-    bool whole;
-    bool removed;
-    uint8_t prefix[PREFIX];
+    struct ekv_source at;
     uint64_t version;
 };
 
@@ -77,31 +72,19 @@ static int settle(const struct walk *walk, uint32_t number, int error, struct ek
     const struct ekv_log *log = &walk->db->log;
     if (number < 2) {
         const struct ekv_memtable *table = table_of(walk, number);
-        uint32_t index = source->run.pages[0];
-        source->run.address = index < table->count ? table->slots[index].address : 0;
+        uint32_t index = source->at.place.pages[0];
+        source->at.place.address = index < table->count ? table->slots[index].address : 0;
     }
     if (error == EKV_NOT_FOUND)
-        source->run.address = 0;
-    if (error < 0 || source->run.address == 0)
+        source->at.place.address = 0;
+    if (error < 0 || source->at.place.address == 0)
         return error < 0 ? error : EKV_OK;
-    if (number < 2) {
-        error = ekv_record_read(log, source->run.address, &found->record);
-        if (!error)
-            error = ekv_log_sequence(log, source->run.address, &found->sequence);
-    }
+    if (number < 2)
+        error = ekv_found_at(log, source->at.place.address, found);
     if (!error)
-        error = ekv_record_verify(log, &found->record, found->sequence);
-    if (!error)
-        error = ekv_record_version(log, &found->record, found->sequence, &source->version);
-    if (error)
-        return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
-    source->removed = ekv_record_kind(&found->record) == EKV_RECORD_DELETE;
-    uint32_t size = ekv_min(found->record.layout.key_size, PREFIX - 1);
-    source->prefix[0] = ekv_record_space(&found->record);
-    source->prefix_size = (uint8_t)(size + 1);
-    source->whole = size == found->record.layout.key_size;
-    return ekv_record_bytes(log, &found->record, found->record.layout.head_size, source->prefix + 1,
-                            size);
+        error = ekv_source_take(log, &source->at, found);
+    return error ? error
+                 : ekv_record_version(log, &found->record, found->sequence, &source->version);
 }
 
 /* Places a source at the first entry >= key (last <= key, walking back). */
@@ -112,14 +95,15 @@ static int place(const struct walk *walk, uint32_t number, struct ekv_key key, i
     int error;
     if (number < 2) {
         error = ekv_memtable_bound(table_of(walk, number), &walk->db->log, key, direction < 0,
-                                   &source->run.pages[0]);
+                                   &source->at.place.pages[0]);
         if (!error && direction < 0)
-            source->run.pages[0]--; /* wraps to the end when there is none */
+            source->at.place.pages[0]--; /* wraps to the end when there is none */
     } else if (direction > 0) {
-        error = ekv_run_seek(&walk->db->index, run_of(walk, number), key, &source->run, &found);
-    } else {
         error =
-            ekv_run_seek_back(&walk->db->index, run_of(walk, number), key, &source->run, &found);
+            ekv_run_seek(&walk->db->index, run_of(walk, number), key, &source->at.place, &found);
+    } else {
+        error = ekv_run_seek_back(&walk->db->index, run_of(walk, number), key, &source->at.place,
+                                  &found);
     }
     return settle(walk, number, error, &found);
 }
@@ -130,34 +114,18 @@ static int advance(const struct walk *walk, uint32_t number, int direction)
     struct ekv_found found;
     int error = EKV_OK;
     if (number < 2)
-        source->run.pages[0] += direction > 0 ? 1u : UINT32_MAX;
+        source->at.place.pages[0] += direction > 0 ? 1u : UINT32_MAX;
     else if (direction > 0)
-        error = ekv_run_next(&walk->db->index, run_of(walk, number), &source->run, &found);
+        error = ekv_run_next(&walk->db->index, run_of(walk, number), &source->at.place, &found);
     else
-        error = ekv_run_previous(&walk->db->index, run_of(walk, number), &source->run, &found);
+        error = ekv_run_previous(&walk->db->index, run_of(walk, number), &source->at.place, &found);
     return settle(walk, number, error, &found);
 }
 
-/* Orders the keys of two sources. */
 static int compare(const struct walk *walk, const struct source *one, const struct source *two,
                    int *order)
 {
-    *order = memcmp(one->prefix, two->prefix, ekv_min(one->prefix_size, two->prefix_size));
-    if (*order != 0 || one->run.address == two->run.address)
-        return EKV_OK;
-    if (one->whole && two->whole) {
-        *order = (int)one->prefix_size - (int)two->prefix_size;
-        return EKV_OK;
-    }
-    uint8_t prefix[EKV_KEY_PREFIX];
-    struct ekv_record record, other;
-    struct ekv_key key;
-    int error = ekv_record_read(&walk->db->log, one->run.address, &record);
-    if (!error)
-        error = ekv_record_read(&walk->db->log, two->run.address, &other);
-    if (!error)
-        error = ekv_record_key(&walk->db->log, &record, prefix, &key);
-    return error ? error : ekv_record_compare(&walk->db->log, &other, key, order);
+    return ekv_source_compare(&walk->db->log, &one->at, &two->at, order);
 }
 
 /* Takes a source that is not at its end into the order; of those with the same key the newer one
@@ -166,7 +134,7 @@ static int enter(const struct walk *walk, uint32_t number, int direction)
 {
     struct places *places = walk->places;
     uint32_t at = 0;
-    if (walk->sources[number].run.address == 0)
+    if (walk->sources[number].at.place.address == 0)
         return EKV_OK;
     for (; at < places->ordered; at++) {
         int order = 0;
@@ -206,13 +174,13 @@ static int take(const struct walk *walk, int direction, uint32_t *address)
         const struct source *source = &walk->sources[number];
         int error = compare(walk, source, &key, &order);
         if (error)
-            return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
+            return error;
         if (order != 0)
             break;
         bool visible = number == 0 || source->version <= walk->cursor->own.version;
         if (visible && !own && (!found || source->version > newest || number == 0)) {
-            *address = source->run.address;
-            removed = source->removed;
+            *address = source->at.place.address;
+            removed = source->at.removed;
             newest = source->version;
             found = true;
             own = number == 0;
@@ -223,7 +191,7 @@ static int take(const struct walk *walk, int direction, uint32_t *address)
         if (!error)
             error = enter(walk, number, direction);
         if (error)
-            return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
+            return error;
     }
     return found && !removed ? EKV_OK : EKV_NOT_FOUND;
 }
@@ -233,12 +201,12 @@ static int begins_with(const struct walk *walk, const struct source *source, str
                        bool *begins)
 {
     const uint8_t *bytes = key.bytes;
-    uint32_t done = ekv_min(source->prefix_size - 1u, key.size);
-    *begins = memcmp(source->prefix + 1, bytes, done) == 0;
+    uint32_t done = ekv_min(source->at.prefix_size - 1u, key.size);
+    *begins = memcmp(source->at.prefix + 1, bytes, done) == 0;
     if (!*begins || done == key.size)
         return EKV_OK;
     struct ekv_record record;
-    int error = ekv_record_read(&walk->db->log, source->run.address, &record);
+    int error = ekv_record_at(&walk->db->log, source->at.place.address, &record);
     *begins = !error && record.layout.key_size >= key.size;
     while (!error && *begins && done < key.size) {
         uint8_t piece[32];
@@ -248,7 +216,7 @@ static int begins_with(const struct walk *walk, const struct source *source, str
         *begins = !error && memcmp(piece, bytes + done, size) == 0;
         done += size;
     }
-    return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
+    return error;
 }
 
 /* Walks on to the next key that is there; with a `prefix` only as far as keys begin with it, those
@@ -257,7 +225,7 @@ static int walk_on(struct walk *walk, int direction, const struct ekv_key *prefi
 {
     const struct places *places = walk->places;
     while (places->ordered > 0 &&
-           walk->sources[places->order[0]].prefix[0] == walk->cursor->space) {
+           walk->sources[places->order[0]].at.prefix[0] == walk->cursor->space) {
         uint32_t address;
         bool within = true;
         int error = EKV_OK;
@@ -326,7 +294,7 @@ static int place_beyond(struct walk *walk, int direction)
     struct ekv_key key;
     uint32_t passed;
     int order = 1;
-    int error = ekv_record_read(&walk->db->log, walk->cursor->own.standing, &record);
+    int error = ekv_record_at(&walk->db->log, walk->cursor->own.standing, &record);
     if (!error)
         error = ekv_record_key(&walk->db->log, &record, prefix, &key);
     if (!error)
@@ -334,13 +302,13 @@ static int place_beyond(struct walk *walk, int direction)
     if (!error)
         error = enter_all(walk, direction);
     if (!error && walk->places->ordered > 0) {
-        uint32_t first = walk->sources[walk->places->order[0]].run.address;
-        error = ekv_record_read(&walk->db->log, first, &record);
+        uint32_t first = walk->sources[walk->places->order[0]].at.place.address;
+        error = ekv_record_at(&walk->db->log, first, &record);
         if (!error)
             error = ekv_record_compare(&walk->db->log, &record, key, &order);
     }
     if (error || order != 0)
-        return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
+        return error;
     error = take(walk, direction, &passed);
     return error == EKV_NOT_FOUND ? EKV_OK : error;
 }
@@ -353,8 +321,8 @@ static int place_end(struct walk *walk, int direction)
     key.space += direction < 0;
     int error = place_all(walk, key, direction);
     for (uint32_t i = 0; !error && direction < 0 && i < walk->count; i++)
-        while (!error && walk->sources[i].run.address != 0 &&
-               walk->sources[i].prefix[0] > walk->cursor->space)
+        while (!error && walk->sources[i].at.place.address != 0 &&
+               walk->sources[i].at.prefix[0] > walk->cursor->space)
             error = advance(walk, i, direction);
     return error ? error : enter_all(walk, direction);
 }
@@ -429,8 +397,7 @@ static int current_record(struct ekv_cursor *cursor, struct ekv_record *record)
 {
     if (cursor->own.standing == 0)
         return EKV_NOT_FOUND;
-    int error = ekv_record_read(&cursor->db->log, cursor->own.standing, record);
-    return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
+    return ekv_record_at(&cursor->db->log, cursor->own.standing, record);
 }
 
 /* Finds the head record of a value anew: that which the cursor stands on stays where it is, the
@@ -451,7 +418,7 @@ static int find_head(struct ekv_cursor *cursor, struct ekv_found *found)
         return ekv_lookup_key(db, key, &found->record, cursor->own.version, found);
     uint32_t address = error ? 0 : walk.own.slots[index].address;
     if (!error)
-        error = ekv_record_read(&db->log, address, &found->record);
+        error = ekv_record_at(&db->log, address, &found->record);
     return error ? error : ekv_log_sequence(&db->log, address, &found->sequence);
 }
 

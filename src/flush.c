@@ -37,7 +37,7 @@ static int is_hidden(struct ekv *db, const struct ekv_slot *slots, uint32_t inde
     int order;
     *hidden = false;
     if (index == 0 || slots[index].hash != slots[index - 1].hash)
-        return ekv_record_read(&db->log, slots[index].address, newest);
+        return ekv_record_at(&db->log, slots[index].address, newest);
     int error = ekv_record_read(&db->log, slots[index].address, &record);
     if (!error)
         error = ekv_record_read(&db->log, slots[index - 1].address, &newer);

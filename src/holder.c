@@ -37,9 +37,7 @@ int ekv_pending_head(struct ekv *db, const struct ekv_found *piece, struct ekv_f
             if (!cut && slots[i].hash != hash)
                 continue;
             *slot = &slots[i];
-            error = ekv_record_read(&db->log, slots[i].address, &head->record);
-            if (!error)
-                error = ekv_log_sequence(&db->log, slots[i].address, &head->sequence);
+            error = ekv_found_at(&db->log, slots[i].address, head);
             if (!error)
                 error = ekv_value_holds(db, &head->record, &piece->record, above);
             if (error != EKV_NOT_FOUND)
@@ -86,11 +84,9 @@ static int visit_table(struct ekv *db, uint32_t hash, bool cut, const struct ekv
         struct ekv_found head;
         if (!cut && slot->hash != hash)
             continue;
-        int error = ekv_record_read(&db->log, slot->address, &head.record);
-        if (!error)
-            error = ekv_log_sequence(&db->log, slot->address, &head.sequence);
+        int error = ekv_found_at(&db->log, slot->address, &head);
         if (error)
-            return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
+            return error;
         if (ekv_record_kind(&head.record) != EKV_RECORD_HEAD)
             continue;
         error = visit(db, &head, piece);

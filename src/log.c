@@ -471,16 +471,25 @@ int ekv_record_version(const struct ekv_log *log, const struct ekv_record *recor
     return error;
 }
 
+int ekv_record_at(const struct ekv_log *log, uint32_t address, struct ekv_record *record)
+{
+    int error = ekv_record_read(log, address, record);
+    return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
+}
+
+int ekv_found_at(const struct ekv_log *log, uint32_t address, struct ekv_found *found)
+{
+    int error = ekv_record_at(log, address, &found->record);
+    if (!error)
+        error = ekv_log_sequence(log, address, &found->sequence);
+    return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
+}
+
 int ekv_log_version(const struct ekv_log *log, uint32_t address, uint64_t *version)
 {
-    struct ekv_record record;
-    uint32_t sequence;
-    int error = ekv_record_read(log, address, &record);
-    if (!error)
-        error = ekv_log_sequence(log, address, &sequence);
-    if (error)
-        return error == EKV_NOT_FOUND ? EKV_CORRUPT : error;
-    return ekv_record_version(log, &record, sequence, version);
+    struct ekv_found found;
+    int error = ekv_found_at(log, address, &found);
+    return error ? error : ekv_record_version(log, &found.record, found.sequence, version);
 }
 
 int ekv_record_time(const struct ekv_log *log, const struct ekv_record *record, int64_t *time)

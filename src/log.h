@@ -102,6 +102,10 @@ EKV_MUST_CHECK int ekv_log_sequence(const struct ekv_log *log, uint32_t address,
 EKV_MUST_CHECK int ekv_record_read(const struct ekv_log *log, uint32_t address,
                                    struct ekv_record *record);
 
+/* The same for an address that the store itself points to: EKV_CORRUPT if no record is there. */
+EKV_MUST_CHECK int ekv_record_at(const struct ekv_log *log, uint32_t address,
+                                 struct ekv_record *record);
+
 /* Checks a record's crc. EKV_CORRUPT if it does not match. */
 EKV_MUST_CHECK int ekv_record_verify(const struct ekv_log *log, const struct ekv_record *record,
                                      uint32_t sequence);
@@ -169,6 +173,10 @@ struct ekv_found {
     struct ekv_record record;
     uint32_t sequence;
 };
+
+/* ekv_record_at, and the sequence number of its sector. */
+EKV_MUST_CHECK int ekv_found_at(const struct ekv_log *log, uint32_t address,
+                                struct ekv_found *found);
 
 /* Fails with EKV_CORRUPT in one place, so that one breakpoint finds every damage. */
 int ekv_corrupt(void);

@@ -11,14 +11,6 @@
 
 #include "value.h"
 
-static int found_at(struct ekv *db, uint32_t address, struct ekv_found *found)
-{
-    int error = ekv_record_read(&db->log, address, &found->record);
-    if (!error)
-        error = ekv_log_sequence(&db->log, address, &found->sequence);
-    return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
-}
-
 /* Looks where the cache says that the key is. EKV_NOT_FOUND: that says nothing. */
 static int lookup_cached(struct ekv *db, struct ekv_key key, uint32_t hash, uint64_t limit,
                          struct ekv_found *found)
@@ -28,7 +20,7 @@ static int lookup_cached(struct ekv *db, struct ekv_key key, uint32_t hash, uint
     int order = 0;
     if (!ekv_cache_find(&db->cache, hash, &address))
         return EKV_NOT_FOUND;
-    int error = found_at(db, address, found);
+    int error = ekv_found_at(&db->log, address, found);
     if (!error)
         error = ekv_record_compare(&db->log, &found->record, key, &order);
     if (!error && order == 0 && limit != EKV_VERSION_MAX)
@@ -42,7 +34,7 @@ static int lookup_stored(struct ekv *db, struct ekv_key key, uint32_t hash, uint
     uint32_t index;
     int error = ekv_memtable_find(&db->memtable, &db->log, key, hash, limit, &index);
     if (!error)
-        return found_at(db, db->memtable.slots[index].address, found);
+        return ekv_found_at(&db->log, db->memtable.slots[index].address, found);
     for (uint32_t i = 0; error == EKV_NOT_FOUND && i < db->catalog.run_count; i++)
         error = ekv_run_find(&db->index, &db->catalog.runs[i], key, hash, limit, found);
     return error;
@@ -125,9 +117,9 @@ static int is_wanted(struct ekv *db, uint32_t index, const struct ekv_record *ne
     struct ekv_record record;
     uint64_t version;
     uint32_t address = db->memtable.slots[index].address;
-    int error = ekv_record_read(&db->log, address, &record);
+    int error = ekv_record_at(&db->log, address, &record);
     if (error)
-        return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
+        return error;
     error = ekv_is_retained(db, newest, &record, wanted);
     if (error || *wanted || !db->snapshots)
         return error;
@@ -145,9 +137,9 @@ static int trim(struct ekv *db, struct ekv_key key, uint32_t index, const struct
         struct ekv_record record;
         bool wanted;
         int order;
-        int error = ekv_record_read(&db->log, db->memtable.slots[index].address, &record);
+        int error = ekv_record_at(&db->log, db->memtable.slots[index].address, &record);
         if (error)
-            return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
+            return error;
         error = ekv_record_compare(&db->log, &record, key, &order);
         if (error || order != 0)
             return error;

@@ -14,12 +14,6 @@
 /* Hashes; to walk more of them costs more than the reads of a binary search. */
 enum { WALK_MAX = 1024 };
 
-static int record_at(const struct ekv_log *log, uint32_t address, struct ekv_record *record)
-{
-    int error = ekv_record_read(log, address, record);
-    return error == EKV_NOT_FOUND ? EKV_CORRUPT : error;
-}
-
 int ekv_memtable_bound(const struct ekv_memtable *table, const struct ekv_log *log,
                        struct ekv_key key, bool after, uint32_t *index)
 {
@@ -28,7 +22,7 @@ int ekv_memtable_bound(const struct ekv_memtable *table, const struct ekv_log *l
         struct ekv_record record;
         int order;
         uint32_t middle = low + (high - low) / 2;
-        int error = record_at(log, table->slots[middle].address, &record);
+        int error = ekv_record_at(log, table->slots[middle].address, &record);
         if (!error)
             error = ekv_record_compare(log, &record, key, &order);
         if (error)
@@ -114,7 +108,7 @@ int ekv_memtable_find(const struct ekv_memtable *table, const struct ekv_log *lo
             i = next_with(table, hash, i);
         if (i >= table->count || table->slots[i].hash != hash)
             return EKV_NOT_FOUND; /* the places of a key follow its bound */
-        error = record_at(log, table->slots[i].address, &record);
+        error = ekv_record_at(log, table->slots[i].address, &record);
         if (!error)
             error = ekv_record_compare(log, &record, key, &order);
         if (!error && order == 0 && limit != EKV_VERSION_MAX)

@@ -82,7 +82,7 @@ static void begin_merge(struct ekv *db, uint32_t begin, uint32_t end)
     ekv_build_begin(&merge->builder, db->catalog.next_run_id++, output_level(db, begin, end),
                     sequence);
     for (uint32_t i = 0; i < merge->count; i++)
-        merge->inputs[i].cursor.address = UINT32_MAX; /* not opened yet */
+        merge->inputs[i].place.address = UINT32_MAX; /* not opened yet */
     merge->phase = EKV_MERGE_ENTRIES;
 }
 
@@ -131,70 +131,32 @@ static struct ekv_run *input_run(struct ekv *db, uint32_t input)
     return &catalog->runs[first + input];
 }
 
-/* Remembers what an input stands on. It is verified, so that no damaged key gets a fingerprint or a
- * place in the order that fits it. */
-static int input_take(struct ekv *db, struct ekv_merge_input *input, const struct ekv_found *found)
-{
-    uint32_t size = ekv_min(found->record.layout.key_size, EKV_MERGE_PREFIX - 1);
-    int error = ekv_record_verify(&db->log, &found->record, found->sequence);
-    if (error)
-        return error;
-    input->prefix[0] = ekv_record_space(&found->record);
-    input->prefix_size = (uint8_t)(size + 1);
-    input->whole = size == found->record.layout.key_size;
-    return ekv_record_bytes(&db->log, &found->record, found->record.layout.head_size,
-                            input->prefix + 1, size);
-}
-
 static int input_next(struct ekv *db, uint32_t number)
 {
     struct ekv_found found;
-    struct ekv_merge_input *input = &db->merge.inputs[number];
-    int error = ekv_run_next(&db->index, input_run(db, number), &input->cursor, &found);
+    struct ekv_source *input = &db->merge.inputs[number];
+    int error = ekv_run_next(&db->index, input_run(db, number), &input->place, &found);
     if (error)
         return error == EKV_NOT_FOUND ? EKV_OK : error;
-    return input_take(db, input, &found);
+    return ekv_source_take(&db->log, input, &found);
 }
 
 /* Reads what an input stands on anew, moving past entries that became stale. */
 static int input_load(struct ekv *db, uint32_t number)
 {
     struct ekv_found found;
-    struct ekv_merge_input *input = &db->merge.inputs[number];
+    struct ekv_source *input = &db->merge.inputs[number];
     const struct ekv_run *run = input_run(db, number);
-    if (input->cursor.address == 0)
+    if (input->place.address == 0)
         return EKV_OK;
-    bool begun = input->cursor.address != UINT32_MAX;
-    int error = begun ? ekv_entry_read(&db->log, input->cursor.address, run->sequence, &found)
-                      : ekv_run_first(&db->index, run, &input->cursor, &found);
+    bool begun = input->place.address != UINT32_MAX;
+    int error = begun ? ekv_entry_read(&db->log, input->place.address, run->sequence, &found)
+                      : ekv_run_first(&db->index, run, &input->place, &found);
     if (begun && error == EKV_NOT_FOUND)
         return input_next(db, number);
     if (error)
         return error == EKV_NOT_FOUND ? EKV_OK : error;
-    return input_take(db, input, &found);
-}
-
-/* Orders the keys of two inputs. */
-static int input_compare(struct ekv *db, const struct ekv_merge_input *one,
-                         const struct ekv_merge_input *two, int *order)
-{
-    uint32_t size = ekv_min(one->prefix_size, two->prefix_size);
-    *order = memcmp(one->prefix, two->prefix, size);
-    if (*order != 0 || one->cursor.address == two->cursor.address)
-        return EKV_OK;
-    if (one->whole && two->whole) {
-        *order = (int)one->prefix_size - (int)two->prefix_size;
-        return EKV_OK;
-    }
-    uint8_t prefix[EKV_KEY_PREFIX];
-    struct ekv_record record, other;
-    struct ekv_key key;
-    int error = ekv_record_read(&db->log, one->cursor.address, &record);
-    if (!error)
-        error = ekv_record_read(&db->log, two->cursor.address, &other);
-    if (!error)
-        error = ekv_record_key(&db->log, &record, prefix, &key);
-    return error ? error : ekv_record_compare(&db->log, &other, key, order);
+    return ekv_source_take(&db->log, input, &found);
 }
 
 /* The input with the smallest key, the newest of equal ones. EKV_NOT_FOUND: all are through. */
@@ -203,10 +165,11 @@ static int smallest(struct ekv *db, uint32_t *number)
     bool found = false;
     for (uint32_t i = 0; i < db->merge.count; i++) {
         int order = -1;
-        if (db->merge.inputs[i].cursor.address == 0)
+        if (db->merge.inputs[i].place.address == 0)
             continue;
-        const struct ekv_merge_input *inputs = db->merge.inputs;
-        int error = found ? input_compare(db, &inputs[i], &inputs[*number], &order) : EKV_OK;
+        const struct ekv_source *inputs = db->merge.inputs;
+        int error =
+            found ? ekv_source_compare(&db->log, &inputs[i], &inputs[*number], &order) : EKV_OK;
         if (error)
             return error;
         if (order < 0)
@@ -258,16 +221,16 @@ static int merge_entry(struct ekv *db, struct passed *passed, uint32_t address)
 static int merge_key(struct ekv *db, uint32_t first)
 {
     struct ekv_merge *merge = &db->merge;
-    struct ekv_merge_input key = merge->inputs[first];
+    struct ekv_source key = merge->inputs[first];
     struct passed passed = {.newer = EKV_VERSION_MAX};
     int error = EKV_OK;
     for (uint32_t i = first; !error && i < merge->count; i++) {
-        while (!error && merge->inputs[i].cursor.address != 0) {
+        while (!error && merge->inputs[i].place.address != 0) {
             int order;
-            error = input_compare(db, &merge->inputs[i], &key, &order);
+            error = ekv_source_compare(&db->log, &merge->inputs[i], &key, &order);
             if (error || order != 0)
                 break;
-            error = merge_entry(db, &passed, merge->inputs[i].cursor.address);
+            error = merge_entry(db, &passed, merge->inputs[i].place.address);
             if (!error)
                 error = input_next(db, i);
         }

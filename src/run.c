@@ -61,9 +61,9 @@ int ekv_entry_read(const struct ekv_log *log, uint32_t address, uint32_t sequenc
         return error;
     if (found->sequence > sequence)
         return EKV_NOT_FOUND;
-    error = ekv_record_read(log, address, &found->record);
+    error = ekv_record_at(log, address, &found->record);
     if (error)
-        return error == EKV_NOT_FOUND ? EKV_CORRUPT : error;
+        return error;
     return ekv_record_kind(&found->record) <= EKV_RECORD_HEAD ? EKV_OK : EKV_CORRUPT;
 }
 

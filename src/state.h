@@ -10,20 +10,12 @@
 #include "cache.h"
 #include "manifest.h"
 #include "memtable.h"
+#include "source.h"
 
 enum {
     EKV_MERGE_INPUTS_MAX = 12,
-    EKV_MERGE_PREFIX = 18,
     EKV_VALUE_LINKS = 24, /* links in a list record of a value's tree */
     EKV_VALUE_LEVELS = 4,
-};
-
-/* An input of a running merge: where it stands, and the begin of the key there. */
-struct ekv_merge_input {
-    struct ekv_run_cursor cursor;
-    uint8_t prefix_size;
-    bool whole; /* the prefix is the whole key */
-    uint8_t prefix[EKV_MERGE_PREFIX];
 };
 
 enum ekv_merge_phase { EKV_MERGE_IDLE, EKV_MERGE_ENTRIES, EKV_MERGE_FINISH, EKV_MERGE_FILTER };
@@ -37,7 +29,7 @@ struct ekv_merge {
     uint64_t pause;   /* how many flushes there had been then */
     uint32_t emitted; /* address of the entry emitted last, 0: none */
     struct ekv_builder builder;
-    struct ekv_merge_input inputs[EKV_MERGE_INPUTS_MAX];
+    struct ekv_source inputs[EKV_MERGE_INPUTS_MAX];
 };
 
 struct ekv {

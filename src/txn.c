@@ -121,11 +121,11 @@ static int reserved_size(struct ekv_txn *txn, struct ekv_key key, int found, uin
     *reserved = 0;
     if (found != EKV_OK)
         return EKV_OK;
-    int error = ekv_record_read(&db->log, slots[index].address, &record);
+    int error = ekv_record_at(&db->log, slots[index].address, &record);
     if (!error && ekv_record_kind(&record) != EKV_RECORD_DELETE)
         error = ekv_value_size(db, &record, &size);
     *reserved = staged_size(db, key, size);
-    return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
+    return error;
 }
 
 static int write(struct ekv_txn *txn, struct ekv_key key, uint8_t kind, const void *value,
@@ -204,11 +204,9 @@ static int lookup(struct ekv_txn *txn, struct ekv_key key, struct ekv_found *fou
         return ekv_lookup_live(db, key, txn->begin.version, found);
     if (error)
         return error;
-    error = ekv_record_read(&db->log, table.slots[index].address, &found->record);
-    if (!error)
-        error = ekv_log_sequence(&db->log, found->record.address, &found->sequence);
+    error = ekv_found_at(&db->log, table.slots[index].address, found);
     if (error)
-        return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
+        return error;
     return ekv_record_kind(&found->record) == EKV_RECORD_DELETE ? EKV_NOT_FOUND : EKV_OK;
 }
 
@@ -282,9 +280,9 @@ static int check_from(struct ekv_txn *txn, uint32_t *index, struct ekv_record *r
         return EKV_OK; /* nobody committed anything since */
     for (; *index < txn->count; (*index)++) {
         struct ekv_found found;
-        int error = ekv_record_read(&db->log, slots[*index].address, record);
+        int error = ekv_record_at(&db->log, slots[*index].address, record);
         if (error)
-            return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
+            return error;
         error = ekv_lookup_same(db, record, &found);
         error = changed(txn, error, &found);
         if (error)
@@ -325,9 +323,9 @@ static int restage_size(const struct ekv_txn *txn, uint64_t *size)
     *size = 0;
     for (uint32_t i = 0; i < txn->count; i++) {
         struct ekv_record record;
-        int error = ekv_record_read(&db->log, slots[i].address, &record);
+        int error = ekv_record_at(&db->log, slots[i].address, &record);
         if (error)
-            return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
+            return error;
         if (record.layout.size > room) {
             *size += room;
             room = body;
@@ -346,14 +344,12 @@ static int restage(struct ekv_txn *txn)
     struct ekv_slot *slots = txn->entries;
     for (uint32_t i = 0; i < txn->count; i++) {
         struct ekv_found found;
-        int error = ekv_record_read(&db->log, slots[i].address, &found.record);
-        if (!error)
-            error = ekv_log_sequence(&db->log, slots[i].address, &found.sequence);
+        int error = ekv_found_at(&db->log, slots[i].address, &found);
         if (!error)
             error = ekv_record_copy(db, &found, 0, &slots[i].address);
         if (error) {
             db->appending = NULL;
-            return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
+            return error;
         }
         appended(txn, slots[i].address, i == 0);
     }
@@ -367,9 +363,9 @@ static int apply_all(struct ekv_txn *txn, bool counts_only)
     for (uint32_t i = 0; i < txn->count; i++) {
         struct ekv_record record;
         struct ekv_found old;
-        int error = ekv_record_read(&db->log, slots[i].address, &record);
+        int error = ekv_record_at(&db->log, slots[i].address, &record);
         if (error)
-            return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
+            return error;
         int found = ekv_lookup_same(db, &record, &old);
         if (found < 0)
             return found;

@@ -78,18 +78,20 @@ int ekv_value_size(struct ekv *db, const struct ekv_record *record, uint64_t *si
     return error ? error : node_size(db, &node, size);
 }
 
+static int verified_at(struct ekv *db, uint32_t address, struct ekv_found *found)
+{
+    int error = ekv_found_at(&db->log, address, found);
+    return error ? error : ekv_record_verify(&db->log, &found->record, found->sequence);
+}
+
 /* Reads the record that a link of a node of this level leads to, which must be a chunk (below level
  * 0) or a list, and checks it. */
 static int piece_read(struct ekv *db, const struct link *link, uint32_t level,
                       struct ekv_found *piece)
 {
-    int error = ekv_record_read(&db->log, link->address, &piece->record);
-    if (!error)
-        error = ekv_log_sequence(&db->log, link->address, &piece->sequence);
-    if (!error)
-        error = ekv_record_verify(&db->log, &piece->record, piece->sequence);
+    int error = verified_at(db, link->address, piece);
     if (error)
-        return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
+        return error;
     uint8_t kind = level == 0 ? EKV_RECORD_CHUNK : EKV_RECORD_LIST;
     if (ekv_record_kind(&piece->record) != kind ||
         piece->record.layout.value_size < EKV_PIECE_OFFSET_SIZE)
@@ -260,7 +262,7 @@ int ekv_value_visit(struct ekv *db, const struct ekv_record *record,
             if (level == top)
                 return EKV_OK;
             level++;
-            error = ekv_record_read(&db->log, nodes[level], &piece.record);
+            error = ekv_record_at(&db->log, nodes[level], &piece.record);
             if (!error)
                 error = node_open(db, &piece.record, &node);
             continue;
@@ -441,16 +443,6 @@ static int piece_copy(struct ekv *db, const struct ekv_found *piece, uint32_t *a
     return ekv_record_end(db, &write, error);
 }
 
-static int found_at(struct ekv *db, uint32_t address, struct ekv_found *found)
-{
-    int error = ekv_record_read(&db->log, address, &found->record);
-    if (!error)
-        error = ekv_log_sequence(&db->log, address, &found->sequence);
-    if (!error)
-        error = ekv_record_verify(&db->log, &found->record, found->sequence);
-    return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
-}
-
 static void note_move(struct ekv_moves *moves, const struct ekv_record *record, uint32_t to,
                       uint32_t to_size)
 {
@@ -478,7 +470,7 @@ static int move_piece(struct ekv *db, const struct ekv_found *head, const struct
         note_move(moves, &piece->record, child, db->log.record_end - db->log.record_begin);
     for (uint32_t level = way.bottom; !error && level <= way.top; level++) {
         struct node node;
-        error = found_at(db, way.addresses[level], &found);
+        error = verified_at(db, way.addresses[level], &found);
         if (!error)
             error = node_open(db, &found.record, &node);
         if (!error)

@@ -22,7 +22,7 @@ LAYERS = [
     ("L3 log", ["log", "ring"]),
     ("L4 tables", ["memtable", "run"]),
     ("L4 cache", ["cache"]),
-    ("L4 walks", ["walk"]),
+    ("L4 walks", ["walk", "source"]),
     ("L4 catalog", ["catalog"]),
     ("L4 stored", ["build", "manifest"]),
     ("L5 state", ["state"]),
