@@ -220,6 +220,7 @@ static void add_stat(struct text *text, struct fs *fs)
     add_figure(text, "merges", stat.merges);
     add_figure(text, "collections", stat.collections);
     add_figure(text, "read_only", stat.read_only);
+    add_figure(text, "damaged", stat.damaged);
     add_figure(text, "recovered", stat.recovered);
     add_figure(text, "nodes", fs->nodes.count);
     add_figure(text, "transactions", stage_count(fs, VIEW_STAGE));

@@ -134,7 +134,12 @@ static bool mount_store(struct image *image, struct store *store, const struct o
         .retain_seconds = options->retain_seconds,
     };
     int error = store_open(store, &image->flash, &mount);
-    return error ? explain(error, image, options) : true;
+    if (error)
+        return explain(error, image, options);
+    if (store->read_only && !image->read_only)
+        complain("warning: %s is damaged, so it is mounted read-only; `ekv check` says where",
+                 options->image);
+    return true;
 }
 
 bool medium_open(struct image *image, struct store *store, const struct options *options)

@@ -91,6 +91,7 @@ int store_open(struct store *store, const struct ekv_flash *flash,
     struct ekv_stat stat;
     ekv_stat(store->db, &stat);
     store->key_size_max = stat.key_size_max;
+    store->read_only |= stat.damaged;
     return EKV_OK;
 }
 

@@ -51,7 +51,7 @@ static int check_stamp_a(struct check *check, uint32_t sector)
     uint8_t bytes[EKV_STAMP_A_SIZE];
     struct ekv_stamp_a stamp;
     uint32_t address = ekv_address(format, sector, 0);
-    int error = ekv_flash_read(&check->db->sectors.flash, address, bytes, sizeof bytes);
+    int error = ekv_sectors_read(&check->db->sectors, address, bytes, sizeof bytes);
     if (error)
         return error;
     if (ekv_stamp_a_decode(bytes, &stamp) || stamp.sector != sector ||
@@ -411,6 +411,22 @@ static void check_counts(struct check *check)
         find(check, "live-size", 0, "the live size is not what the live records add up to");
 }
 
+/* A bit that the mount has put right in memory. */
+static void find_mend(struct check *check, uint32_t address)
+{
+    const struct ekv_format *format = ekv_format_of(check->db);
+    enum ekv_sector_state state =
+        ekv_sector_state(&check->db->sectors, ekv_sector_of(format, address));
+    if (ekv_offset_of(format, address) == 0)
+        find(check, "stamp-b", address, "a bit of a stamp that the mount needs is wrong");
+    else if (state == EKV_SECTOR_MANIFEST)
+        find(check, "frame-crc", address, "a bit of the manifest is wrong");
+    else if (state == EKV_SECTOR_INDEX)
+        find(check, "page-crc", address, "a bit of a page of a run is wrong");
+    else
+        find(check, "log-damage", address, "a bit of a record that replay needs is wrong");
+}
+
 static int check_all(struct check *check)
 {
     struct ekv *db = check->db;
@@ -434,7 +450,9 @@ int ekv_check(struct ekv *db, void (*report)(void *context, const struct ekv_fin
 {
     struct check check = {.db = db, .report = report, .context = context};
     ekv_lock_write(db);
-    if (db->read_only && !db->failed && db->damaged)
+    for (uint32_t i = 0; i < db->sectors.mends.count; i++)
+        find_mend(&check, db->sectors.mends.list[i].begin);
+    if (db->astray)
         find_unreadable(&check, "log-damage", 0, "the log is damaged behind its replay position");
     int error = check_all(&check);
     ekv_unlock_write(db);

@@ -4,10 +4,10 @@
  * was programmed earlier. Within one program nothing is proven: power may have been lost in the
  * middle of it. An unmount programs the close record alone, and after a barrier.
  *
- * Nothing is repaired. A damaged record keeps its place: reading its key leads to it, and to
- * EKV_CORRUPT. That takes knowing its key, so the checksum must tell that the key is right: there
- * is at most one bit in a record of which it can be said that flipping it would make the checksum
- * fit.
+ * Nothing is repaired on flash. Where a checksum tells that one bit was flipped (mend.h), replay is
+ * done again with that bit put right in memory, so that no other key is lost for it. A value is not
+ * answered from that: its key answers EKV_CORRUPT. The key, the sizes and whatever else replay
+ * needs are taken from it.
  */
 #include "damage.h"
 
@@ -33,10 +33,11 @@ static bool ends_program(uint8_t type)
 static int ended_program(struct ekv *db, uint32_t end, bool *ended)
 {
     const struct ekv_format *format = ekv_format_of(db);
-    uint32_t byte, address = ekv_address(format, db->log.sector, db->log.offset);
+    uint32_t address = ekv_address(format, db->log.sector, db->log.offset);
+    struct ekv_mend mend;
     uint8_t type = 0;
     int error =
-        ekv_record_flipped(&db->log, address, end - db->log.offset, db->log.sequence, &byte, &type);
+        ekv_record_flipped(&db->log, address, end - db->log.offset, db->log.sequence, &mend, &type);
     *ended = !error && ends_program(type);
     return error == EKV_NOT_FOUND ? EKV_OK : error;
 }
@@ -105,27 +106,72 @@ int ekv_damage_behind(struct ekv *db, bool proven, uint32_t *offset)
     }
 }
 
-int ekv_damage_pass(struct ekv *db, uint32_t end)
+int ekv_damage_find(struct ekv *db, uint32_t end)
 {
     const struct ekv_format *format = ekv_format_of(db);
     struct ekv_record record;
-    uint32_t byte, begin = db->log.offset, address = ekv_address(format, db->log.sector, begin);
+    struct ekv_mend mend;
+    uint32_t begin = db->log.offset, address = ekv_address(format, db->log.sector, begin);
     uint8_t type;
-    int error = ekv_record_read(&db->log, address, &record);
-    if (!error && record.layout.size != end - begin)
-        error = EKV_NOT_FOUND;
-    if (!error)
-        error = ekv_record_flipped(&db->log, address, end - begin, db->log.sequence, &byte, &type);
-    if (!error && byte < record.layout.head_size + record.layout.key_size)
-        error = EKV_NOT_FOUND;
+    int error = ekv_record_flipped(&db->log, address, end - begin, db->log.sequence, &mend, &type);
     if (error)
         return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
-    uint8_t kind = ekv_record_kind(&record);
-    if (kind == EKV_RECORD_CHUNK || kind == EKV_RECORD_LIST || kind == EKV_RECORD_OPEN)
-        return EKV_OK; /* whoever reads the value meets it; an open record says nothing */
-    if (kind > EKV_RECORD_HEAD || !(type & EKV_RECORD_COMMITS))
-        return ekv_corrupt(); /* a transaction hangs on it */
-    return ekv_point(db, &record, false);
+    error = ekv_record_read(&db->log, address, &record);
+    if (!error && ekv_record_kind(&record) <= EKV_RECORD_LIST) {
+        uint32_t value = address + record.layout.head_size + record.layout.key_size;
+        mend.value = mend.address >= value && mend.address - value < record.layout.value_size;
+    }
+    db->sectors.mends.suspect = mend;
+    return error == EKV_IO ? error : ekv_corrupt();
+}
+
+/* Keeps a page of the index that is put right: readers of a mapped flash want it in place. */
+static int keep_page(struct ekv *db, struct ekv_mend *mend, uint32_t *kept)
+{
+    uint32_t page = mend->address - mend->address % EKV_PAGE_SIZE;
+    if (*kept == db->builder.page_count) {
+        mend->mask = 0; /* no more memory: it is damaged, as more than a bit would make it */
+        return EKV_OK;
+    }
+    int error = ekv_sectors_read(&db->sectors, page, db->builder.pages + *kept * EKV_PAGE_SIZE,
+                                 EKV_PAGE_SIZE);
+    if (!error)
+        mend->page = (uint8_t)++ * kept;
+    return error;
+}
+
+int ekv_damage_settle(struct ekv *db)
+{
+    struct ekv_mends *mends = &db->sectors.mends;
+    struct ekv_log *log = &db->log;
+    uint32_t kept = 0;
+    db->read_only = db->damaged = true;
+    mends->pages = db->builder.pages; /* nothing is built any more */
+    for (uint32_t i = 0; i < mends->count; i++) {
+        struct ekv_mend *mend = &mends->list[i];
+        uint32_t sector = ekv_sector_of(ekv_format_of(db), mend->address);
+        if (db->sectors.flash.map && ekv_sector_state(&db->sectors, sector) == EKV_SECTOR_INDEX) {
+            int error = keep_page(db, mend, &kept);
+            if (error)
+                return error;
+        }
+        if (!mend->value)
+            continue;
+        if (log->copy && mend->address - log->copy_address < log->copy_size)
+            log->copy[mend->address - log->copy_address] ^= mend->mask;
+        mend->mask = 0;
+    }
+    return EKV_OK;
+}
+
+int ekv_damage_stamp(struct ekv *db, uint32_t sector)
+{
+    struct ekv_stamp_b stamp;
+    struct ekv_mend mend;
+    if (sector < ekv_format_of(db)->geometry.sector_count &&
+        ekv_sector_stamp_flipped(&db->sectors, sector, &stamp, &mend))
+        db->sectors.mends.suspect = mend;
+    return ekv_corrupt();
 }
 
 /* True if a log sector holds something that was committed in it, and not only copied to it, as an
@@ -191,8 +237,10 @@ int ekv_damage_end(struct ekv *db)
             error = whole_record(db, next, db->log.sequence + 1, format->body_offset, &record);
         else
             error = error < 0 ? error : EKV_NOT_FOUND;
-        if (error == EKV_OK || error == EKV_IO)
-            return error == EKV_OK ? ekv_corrupt() : error;
+        if (error == EKV_OK)
+            return ekv_damage_stamp(db, next);
+        if (error == EKV_IO)
+            return error;
     }
     return db->manifest.torn ? check_manifest(db) : EKV_OK;
 }

@@ -17,11 +17,16 @@
  * rest of the sector. */
 EKV_MUST_CHECK int ekv_damage_behind(struct ekv *db, bool proven, uint32_t *offset);
 
-/* Takes the damaged record at the log's place for what it is, if it ends at `end`: its key answers
- * EKV_CORRUPT from then on, all others what they should. EKV_CORRUPT if that cannot be said: the
- * damage does not lie in one bit of one record's value, checksum or version, so what it changed is
- * not known. */
-EKV_MUST_CHECK int ekv_damage_pass(struct ekv *db, uint32_t end);
+/* What lies from the log's place to `end` is damaged: suspects the one bit that explains it, if it
+ * is one record. Answers EKV_CORRUPT, or EKV_IO. */
+EKV_MUST_CHECK int ekv_damage_find(struct ekv *db, uint32_t end);
+
+/* The same for stamp B of a log sector that the log leads through. */
+EKV_MUST_CHECK int ekv_damage_stamp(struct ekv *db, uint32_t sector);
+
+/* After a replay for which bits were put right: the store is read-only, and bits of values are as
+ * they are on flash again. Errors: EKV_IO. */
+EKV_MUST_CHECK int ekv_damage_settle(struct ekv *db);
 
 /* At the end of the log: EKV_CORRUPT if its successor is in use for all that its stamp says, or if
  * the manifest's last frame is damaged, so that its state is older than the log. Flash: the stamps

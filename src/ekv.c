@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "append.h"
+#include "damage.h"
 #include "recover.h"
 #include "replay.h"
 #include "retain.h"
@@ -294,6 +295,27 @@ static void retain_span(struct ekv *db, const struct ekv_mount_options *options)
     ekv_publish_limbo(db);
 }
 
+/* Lays the store out and replays it; while that fails for damage that one bit explains, once more
+ * with the bit put right in memory. */
+static int replay(struct ekv **db, const struct ekv_flash *flash, uint64_t store_id,
+                  const struct ekv_mount_options *options, void *memory, size_t memory_size)
+{
+    struct ekv_mends mends = {.count = 0};
+    int error;
+    do {
+        error = lay_out(db, flash, store_id, options, memory, memory_size);
+        if (error)
+            return error;
+        struct ekv *self = *db;
+        self->sectors.mends = mends;
+        self->retain_count = options->retain_seconds > 0 ? 1 : options->retain_count;
+        error = ekv_replay(self);
+        mends = self->sectors.mends;
+        /* Of a manifest without its last edit there is more to replay than memory may hold. */
+    } while ((error == EKV_CORRUPT || error == EKV_MEMORY) && ekv_mends_take(&mends));
+    return error || mends.count == 0 ? error : ekv_damage_settle(*db);
+}
+
 int ekv_mount(struct ekv **db, const struct ekv_flash *flash,
               const struct ekv_mount_options *options, void *memory, size_t memory_size)
 {
@@ -311,11 +333,7 @@ int ekv_mount(struct ekv **db, const struct ekv_flash *flash,
     if (!is_retention(options->retain_count, options->retain_seconds) ||
         (options->retain_seconds > 0 && !options->now))
         return EKV_INVALID;
-    error = lay_out(&self, flash, stamp.store_id, options, memory, memory_size);
-    if (error)
-        return error;
-    self->retain_count = options->retain_seconds > 0 ? 1 : options->retain_count;
-    error = ekv_replay(self);
+    error = replay(&self, flash, stamp.store_id, options, memory, memory_size);
     if (error)
         return error;
     self->sectors.cursor = self->log.sector + 1; /* where the last session went on */
@@ -538,6 +556,7 @@ void ekv_stat(struct ekv *db, struct ekv_stat *stat)
         .collections = db->collections,
         .reserved_size = db->reserved_size,
         .read_only = !ekv_is_writable(db),
+        .damaged = db->damaged,
         .recovered = db->recovered,
     };
     memcpy(stat->label, db->catalog.label, sizeof stat->label);

@@ -112,12 +112,13 @@ EKV_MUST_CHECK int ekv_probe(struct ekv_flash *flash);
 
 /* Mounts the store. `memory` (aligned for any type) must stay until the unmount, `flash` is copied.
  * Writes nothing: recovery after a power cut is decided here and carried out by the first write.
- * A span to retain is kept while there is a clock that does not run backwards from one mount to the
- * next; a format's span counts for nothing in a mount without a clock.
- * Errors: EKV_NO_STORE, EKV_VERSION, EKV_GEOMETRY, EKV_MEMORY, EKV_CORRUPT, EKV_INVALID (both kinds
- * of retention, more than 255 versions, or a span without a clock).
- * Flash: reads the manifest and the log since the last flush, never the whole device.
- * Power cut: nothing is written. */
+ * Bits that flipped in what the mount needs, one in each record, stamp, frame or page, are put
+ * right in memory, eight at most; the store is read-only then, and where they lie is what ekv_check
+ * finds. A span to retain is kept while there is a clock that does not run backwards from one mount
+ * to the next; a format's span counts for nothing in a mount without a clock. Errors: EKV_NO_STORE,
+ * EKV_VERSION, EKV_GEOMETRY, EKV_MEMORY, EKV_CORRUPT, EKV_INVALID (both kinds of retention, more
+ * than 255 versions, or a span without a clock). Flash: reads the manifest and the log since the
+ * last flush, never the whole device. Power cut: nothing is written. */
 EKV_MUST_CHECK int ekv_mount(struct ekv **db, const struct ekv_flash *flash,
                              const struct ekv_mount_options *options, void *memory,
                              size_t memory_size);
@@ -346,6 +347,7 @@ struct ekv_stat {
     uint64_t flushes, merges, collections;      /* by this mount */
     uint64_t reserved_size;                     /* uncommitted bytes of open transactions */
     bool read_only;
+    bool damaged;   /* the mount met damage, so it is read-only: ekv_check says where */
     bool recovered; /* the last session was not closed; the first write finishes the recovery */
 };
 

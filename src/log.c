@@ -253,7 +253,7 @@ static int read_overlaid(const struct ekv_log *log, const struct overlay overlay
         if (source) {
             memcpy(bytes, source->bytes + (address - source->begin), piece);
         } else {
-            int error = ekv_flash_read(&log->sectors->flash, address, bytes, piece);
+            int error = ekv_sectors_read(log->sectors, address, bytes, piece);
             if (error)
                 return error;
         }
@@ -267,7 +267,7 @@ static int read_overlaid(const struct ekv_log *log, const struct overlay overlay
 int ekv_log_read(const struct ekv_log *log, uint32_t address, void *buffer, uint32_t size)
 {
     if (log->flushed == log->offset && !log->copy)
-        return ekv_flash_read(&log->sectors->flash, address, buffer, size);
+        return ekv_sectors_read(log->sectors, address, buffer, size);
     uint32_t head = ekv_address(&log->sectors->format, log->sector, 0);
     uint32_t flushed = head + log->flushed;
     struct overlay overlays[2] = {
@@ -291,7 +291,11 @@ int ekv_log_sequence(const struct ekv_log *log, uint32_t address, uint32_t *sequ
         return EKV_NOT_FOUND; /* perhaps being erased this very moment */
     if (sector == log->next)
         return EKV_NOT_FOUND; /* not stamped yet */
+    struct ekv_mend mend;
     int error = ekv_sector_stamp_read(sectors, sector, &stamp);
+    if (error == EKV_NOT_FOUND && (log->settled || sectors->lives[sector] > 0) &&
+        ekv_sector_stamp_flipped(sectors, sector, &stamp, &mend))
+        error = EKV_OK; /* whatever lies there is verified with that number */
     bool lies = !error && (stamp.kind != EKV_KIND_LOG || stamp.sequence > log->sequence);
     if (error == EKV_NOT_FOUND || lies)
         return log->settled ? ekv_corrupt() : EKV_NOT_FOUND;
@@ -397,9 +401,9 @@ static const uint8_t *in_place(const struct ekv_log *log, uint32_t address, uint
     const struct ekv_flash *flash = &log->sectors->flash;
     uint32_t flash_size = ekv_flash_size(flash);
     bool whole = log->flushed == log->offset && !log->copy;
-    if (!flash->map || !whole || address > flash_size || size > flash_size - address)
+    if (!whole || address > flash_size || size > flash_size - address)
         return NULL;
-    return flash->map + address;
+    return ekv_mends_map(&log->sectors->mends, flash, address, size);
 }
 
 int ekv_record_verify(const struct ekv_log *log, const struct ekv_record *record, uint32_t sequence)
@@ -429,9 +433,9 @@ int ekv_record_verify(const struct ekv_log *log, const struct ekv_record *record
 }
 
 int ekv_record_flipped(const struct ekv_log *log, uint32_t address, uint32_t size,
-                       uint32_t sequence, uint32_t *byte, uint8_t *type)
+                       uint32_t sequence, struct ekv_mend *mend, uint8_t *type)
 {
-    uint8_t piece[PIECE], mask = 0;
+    uint8_t piece[PIECE];
     size_t place = 0;
     const struct ekv_format *format = &log->sectors->format;
     uint32_t crc = ekv_format_seed(format, EKV_KIND_LOG, sequence, ekv_offset_of(format, address));
@@ -449,10 +453,12 @@ int ekv_record_flipped(const struct ekv_log *log, uint32_t address, uint32_t siz
     int error = ekv_log_read(log, address + covered, piece, EKV_CRC_SIZE);
     if (error)
         return error;
-    if (covered == 0 || !ekv_crc32c_flipped(ekv_load32(piece) ^ crc, covered, &place, &mask))
+    *mend = (struct ekv_mend){.mask = 0};
+    if (covered == 0 || !ekv_crc32c_flipped(ekv_load32(piece) ^ crc, covered, &place, &mend->mask))
         return EKV_NOT_FOUND;
-    *byte = (uint32_t)place;
-    *type ^= place == 0 ? mask : 0;
+    mend->begin = address;
+    mend->address = address + (uint32_t)place;
+    *type ^= place == 0 ? mend->mask : 0;
     return EKV_OK;
 }
 

@@ -94,7 +94,7 @@ EKV_MUST_CHECK int ekv_log_read(const struct ekv_log *log, uint32_t address, voi
                                 uint32_t size);
 
 /* Sequence number of the log sector that holds `address`. EKV_NOT_FOUND: no log sector.
- * EKV_CORRUPT: one whose stamp B is damaged. */
+ * EKV_CORRUPT: one whose stamp B is damaged by more than a bit. */
 EKV_MUST_CHECK int ekv_log_sequence(const struct ekv_log *log, uint32_t address,
                                     uint32_t *sequence);
 
@@ -121,11 +121,10 @@ EKV_MUST_CHECK int ekv_record_find(const struct ekv_log *log, uint32_t address, 
 EKV_MUST_CHECK int ekv_record_step(const struct ekv_log *log, uint32_t address, uint32_t sequence,
                                    struct ekv_record *record);
 
-/* Takes `size` bytes at `address` for a record with a wrong checksum: which byte holds the one
- * flipped bit that explains it, and the record's type without that. EKV_NOT_FOUND: no single bit
- * does. */
+/* Takes `size` bytes at `address` for a record with a wrong checksum: the one flipped bit that
+ * explains it, and the record's type without that. EKV_NOT_FOUND: no single bit does. */
 EKV_MUST_CHECK int ekv_record_flipped(const struct ekv_log *log, uint32_t address, uint32_t size,
-                                      uint32_t sequence, uint32_t *byte, uint8_t *type);
+                                      uint32_t sequence, struct ekv_mend *mend, uint8_t *type);
 
 /* Reads from the record's bytes at `offset` (its head included). */
 EKV_MUST_CHECK int ekv_record_bytes(const struct ekv_log *log, const struct ekv_record *record,

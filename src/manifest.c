@@ -528,6 +528,8 @@ static int chain_read(struct ekv_manifest *manifest, struct ekv_catalog *catalog
             chain->end = ahead;
         group = chain->write = ahead;
     }
+    if (catalog && manifest->sectors->mends.suspect.mask == 0)
+        manifest->sectors->mends.suspect = ahead.flipped;
     if (error < 0)
         return error;
     chain->torn = ahead.torn;
@@ -558,7 +560,7 @@ static int guard_older(struct ekv_manifest *manifest)
     return EKV_OK;
 }
 
-int ekv_manifest_load(struct ekv_manifest *manifest, struct ekv_catalog *catalog)
+static int load(struct ekv_manifest *manifest, struct ekv_catalog *catalog)
 {
     uint64_t limit = UINT64_MAX;
     memset(manifest->guarded, 0, sizeof manifest->guarded);
@@ -592,6 +594,17 @@ int ekv_manifest_load(struct ekv_manifest *manifest, struct ekv_catalog *catalog
         limit = base_of(&stamp);
     }
     return EKV_NO_STORE;
+}
+
+int ekv_manifest_load(struct ekv_manifest *manifest, struct ekv_catalog *catalog)
+{
+    struct ekv_mends *mends = &manifest->sectors->mends;
+    int error = load(manifest, catalog);
+    if (error != EKV_CORRUPT && error != EKV_NO_STORE)
+        return error;
+    bool flipped =
+        mends->suspect.mask != 0 || ekv_ring_stamp_flipped(manifest->sectors, &mends->suspect);
+    return flipped ? EKV_CORRUPT : error;
 }
 
 /* --- After a power cut ----------------------------------------------------------------------- */

@@ -27,7 +27,8 @@ struct ekv_manifest {
 };
 
 /* Finds the newest chain with a whole checkpoint and reads it into `catalog` and the sector table.
- * Errors: EKV_NO_STORE (no such chain). Flash: the ring's stamps, one chain. */
+ * Where one bit explains what is wrong, or that the last frame is not whole, it is suspected
+ * (mend.h). Errors: EKV_NO_STORE (no such chain). Flash: the ring's stamps, one chain. */
 EKV_MUST_CHECK int ekv_manifest_load(struct ekv_manifest *manifest, struct ekv_catalog *catalog);
 
 /* Writes the catalog: as an edit, or as a checkpoint if the chain has no more room. `added` is the

@@ -6,7 +6,8 @@
  * recovery.
  *
  * A torn end is expected. Damage that no power cut explains (a whole record behind the torn one, in
- * a page that cannot have been in flight) is passed over, and the store is read-only from then on.
+ * a page that cannot have been in flight) ends the replay with EKV_CORRUPT; what would explain it
+ * is suspected then, so that the mount can begin again with that put right.
  */
 #include "replay.h"
 
@@ -161,7 +162,7 @@ static int copy_page(struct ekv *db, uint32_t address)
     if (db->log.copy && db->log.copy_address == address)
         return EKV_OK;
     db->log.copy_size = EKV_PAGE_SIZE; /* what lies behind it is overwritten */
-    int error = ekv_flash_read(&db->sectors.flash, address, ahead, EKV_PAGE_SIZE);
+    int error = ekv_sectors_read(&db->sectors, address, ahead, EKV_PAGE_SIZE);
     if (error)
         return error;
     bool blank = true;
@@ -308,8 +309,8 @@ static int is_lost(struct ekv *db, struct place here, uint32_t end, bool whole, 
         if (block > end && !whole)
             break;
         begin = ekv_min(block, end);
-        error = ekv_flash_read(&db->sectors.flash, ekv_address(format, here.sector, begin - 1),
-                               &last, 1);
+        error =
+            ekv_sectors_read(&db->sectors, ekv_address(format, here.sector, begin - 1), &last, 1);
         *lost = last == 0xff;
     }
     return error;
@@ -338,14 +339,10 @@ static int go_on(struct ekv *db, bool *ended)
     error = is_lost(db, here, end, !inside, ended);
     if (error || *ended)
         return error;
-    db->read_only = db->damaged = true; /* nothing is written over what is left */
-    error = end > here.offset ? ekv_damage_pass(db, end) : EKV_OK;
-    here.offset = end;
-    if (!error && inside)
-        go_to(&db->log, here);
-    else if (!error)
-        error = enter_sector(db, here.next, here.sequence + 1, format->body_offset, &stamp);
-    return error;
+    if (end > here.offset)
+        return ekv_damage_find(db, end);
+    db->read_only = db->astray = true; /* nothing is written over what is left */
+    return enter_sector(db, here.next, here.sequence + 1, format->body_offset, &stamp);
 }
 
 static int replay_log(struct ekv *db)
@@ -356,6 +353,8 @@ static int replay_log(struct ekv *db)
     bool ended = false;
     int error = enter_sector(db, catalog->replay_sector, catalog->replay_sequence,
                              catalog->replay_offset, &stamp);
+    if (error == EKV_NOT_FOUND)
+        return ekv_damage_stamp(db, catalog->replay_sector);
     while (!error && !ended) {
         struct ekv_record record;
         uint32_t address = ekv_address(ekv_format_of(db), db->log.sector, db->log.offset);
@@ -385,7 +384,7 @@ static int is_blank(struct ekv *db, uint32_t sector, uint32_t offset, bool *blan
     while (*blank && offset < format->geometry.sector_size) {
         uint32_t address = ekv_address(format, sector, offset);
         uint32_t size = ekv_page_room(address);
-        int error = ekv_flash_read(&db->sectors.flash, address, db->page, size);
+        int error = ekv_sectors_read(&db->sectors, address, db->page, size);
         if (error)
             return error;
         for (uint32_t i = 0; i < size && *blank; i++)
@@ -427,6 +426,8 @@ int ekv_replay(struct ekv *db)
     if (!error)
         error = ekv_own_runs(db, &damaged);
     db->read_only |= damaged;
+    if (!error && damaged && ekv_mends_can_take(&db->sectors.mends))
+        return ekv_corrupt();
     if (!error)
         error = replay_log(db);
     if (!error)
@@ -450,6 +451,7 @@ int ekv_replay(struct ekv *db)
              ekv_own_usable(ekv_sector_state(&db->sectors, db->log.next)))
         ekv_sector_set(&db->sectors, db->log.next, EKV_SECTOR_LOG);
     db->recovered = db->unclean;
+    db->damaged = db->read_only;
     db->log.settled = true;
     return EKV_OK;
 }

@@ -42,8 +42,8 @@ int ekv_ring_frame(struct ekv_sectors *sectors, struct ekv_ring_place *place, ui
     uint32_t room = ekv_page_room(place->offset);
     if (room < EKV_FRAME_HEAD_SIZE || place->offset >= format->geometry.sector_size)
         return EKV_NOT_FOUND;
-    int error = ekv_flash_read(&sectors->flash, ekv_address(format, place->sector, place->offset),
-                               frame, room);
+    int error =
+        ekv_sectors_read(sectors, ekv_address(format, place->sector, place->offset), frame, room);
     if (error)
         return error;
     *type = frame[4];
@@ -56,6 +56,31 @@ int ekv_ring_frame(struct ekv_sectors *sectors, struct ekv_ring_place *place, ui
         return EKV_NOT_FOUND;
     place->offset += ekv_align(*size + EKV_FRAME_HEAD_SIZE, format->geometry.write_unit);
     return EKV_OK;
+}
+
+/* The one bit that explains why no frame is at the place whose page the scratch page holds: one of
+ * a frame, or in blank flash. Mask 0: none does. */
+static struct ekv_mend find_flipped(struct ekv_sectors *sectors, const struct ekv_ring_place *place)
+{
+    uint8_t *bytes = sectors->scratch, wrong = 0;
+    struct ekv_mend mend, none = {.mask = 0};
+    uint32_t room = ekv_page_room(place->offset), at = 0, count = 0;
+    uint32_t address = ekv_address(&sectors->format, place->sector, place->offset);
+    uint32_t seed =
+        ekv_format_seed(&sectors->format, EKV_KIND_MANIFEST, place->sequence, place->offset);
+    if (ekv_mend_find(bytes, room, seed, address, (struct ekv_sized){2, EKV_FRAME_HEAD_SIZE},
+                      &mend))
+        return mend;
+    for (uint32_t i = 0; i < room; i++) {
+        if (bytes[i] == 0xff)
+            continue;
+        at = i;
+        count++;
+        wrong = (uint8_t)~bytes[i];
+    }
+    if (count != 1 || (wrong & (wrong - 1)) != 0)
+        return none;
+    return (struct ekv_mend){.address = address + at, .begin = address, .mask = wrong};
 }
 
 /* Where no frame is: looks for one behind it in the chain, up to sequence number `last`. One frame
@@ -115,6 +140,7 @@ int ekv_ring_next(struct ekv_sectors *sectors, struct ekv_ring_place *place, uin
                 return error;
             if (!rest_is_blank(sectors, &at)) {
                 place->torn = true;
+                place->flipped = find_flipped(sectors, &at);
                 error = frame_behind(sectors, at, last);
                 return error == EKV_OK ? EKV_CORRUPT : error;
             }
@@ -122,6 +148,8 @@ int ekv_ring_next(struct ekv_sectors *sectors, struct ekv_ring_place *place, uin
         if (place->sequence >= last)
             return EKV_NOT_FOUND;
         int error = ekv_ring_find(sectors, place->sequence + 1, &place->sector);
+        if (error == EKV_NOT_FOUND && place->sequence + 1 < last)
+            return EKV_CORRUPT; /* that of the last sector may have been in flight */
         if (error)
             return error;
         place->sequence++;
@@ -133,7 +161,8 @@ int ekv_ring_next(struct ekv_sectors *sectors, struct ekv_ring_place *place, uin
 static int count_edits(struct ekv_sectors *sectors, uint32_t sector, uint32_t sequence,
                        uint32_t *count)
 {
-    struct ekv_ring_place place = {sector, sequence, sectors->format.body_offset, false};
+    struct ekv_ring_place place = {
+        .sector = sector, .sequence = sequence, .offset = sectors->format.body_offset};
     uint8_t type;
     uint32_t size;
     int error = ekv_ring_frame(sectors, &place, &type, &size);
@@ -161,7 +190,7 @@ int ekv_ring_newer(struct ekv_sectors *sectors, uint32_t last)
         uint32_t reach = 2 + (ring + 1) * (ring / 3 + 1);
         uint32_t ahead = newest.sequence > last ? newest.sequence - last : 0;
         uint32_t first = last + 1, behind = first + ekv_min(ahead, reach) + reach;
-        struct ekv_ring_place place = {sector, 0, sectors->format.body_offset, false};
+        struct ekv_ring_place place = {.sector = sector, .offset = sectors->format.body_offset};
         uint8_t type;
         uint32_t size;
         error = ekv_sector_stamp_read(sectors, sector, &stamp);
@@ -185,4 +214,27 @@ int ekv_ring_newer(struct ekv_sectors *sectors, uint32_t last)
             return error;
     }
     return EKV_OK;
+}
+
+bool ekv_ring_stamp_flipped(struct ekv_sectors *sectors, struct ekv_mend *mend)
+{
+    uint32_t last = 0;
+    mend->mask = 0;
+    for (uint32_t i = 0; i < sectors->format.ring_count; i++) {
+        struct ekv_stamp_b stamp;
+        struct ekv_mend flipped;
+        uint8_t type;
+        uint32_t size;
+        if (ekv_sector_stamp_read(sectors, i, &stamp) != EKV_NOT_FOUND ||
+            !ekv_sector_stamp_flipped(sectors, i, &stamp, &flipped) ||
+            stamp.kind != EKV_KIND_MANIFEST || stamp.sequence <= last)
+            continue;
+        struct ekv_ring_place place = {
+            .sector = i, .sequence = stamp.sequence, .offset = sectors->format.body_offset};
+        if (ekv_ring_frame(sectors, &place, &type, &size))
+            continue;
+        last = stamp.sequence;
+        *mend = flipped;
+    }
+    return mend->mask != 0;
 }

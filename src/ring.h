@@ -9,7 +9,8 @@ struct ekv_ring_place {
     uint32_t sector;
     uint32_t sequence;
     uint32_t offset;
-    bool torn; /* no frame is here, but something was programmed */
+    bool torn;               /* no frame is here, but something was programmed */
+    struct ekv_mend flipped; /* if torn: the one bit that explains it; mask 0: none does */
 };
 
 /* The ring sector with the largest sequence number below `limit`, or with that number.
@@ -35,5 +36,10 @@ EKV_MUST_CHECK int ekv_ring_next(struct ekv_sectors *sectors, struct ekv_ring_pl
  * one that ends with the number `last`, which a mount would have found if a stamp were not damaged.
  * Flash: reads the stamps of the ring, and sectors that have none. */
 EKV_MUST_CHECK int ekv_ring_newer(struct ekv_sectors *sectors, uint32_t last);
+
+/* True if one bit explains that stamp B of a sector of the ring cannot be read, and that sector
+ * holds a frame with the number that the stamp says without it; of several, the one with the
+ * largest. Flash: reads the stamps of the ring, and frames. */
+bool ekv_ring_stamp_flipped(struct ekv_sectors *sectors, struct ekv_mend *mend);
 
 #endif

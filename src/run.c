@@ -28,13 +28,12 @@ int ekv_page_read(const struct ekv_index *index, const struct ekv_run *run, uint
     uint32_t room = ekv_page_room(address);
     if (room < EKV_PAGE_HEAD_SIZE || address >= ekv_flash_size(flash))
         return EKV_CORRUPT;
-    page->bytes = index->page;
-    if (flash->map) {
-        page->bytes = flash->map + address;
-    } else {
-        int error = ekv_flash_read(flash, address, index->page, room);
+    page->bytes = ekv_mends_map(&index->log->sectors->mends, flash, address, room);
+    if (!page->bytes) {
+        int error = ekv_sectors_read(index->log->sectors, address, index->page, room);
         if (error)
             return error;
+        page->bytes = index->page;
     }
     page->level = page->bytes[4];
     page->count = page->bytes[5];
@@ -49,6 +48,17 @@ int ekv_page_read(const struct ekv_index *index, const struct ekv_run *run, uint
         return EKV_CORRUPT;
     bool whole = page->size == EKV_PAGE_HEAD_SIZE + page->count * (format->pointer_size + 1);
     return level > 0 || whole ? EKV_OK : EKV_CORRUPT;
+}
+
+bool ekv_page_flipped(const struct ekv_index *index, const struct ekv_run *run, uint32_t address,
+                      struct ekv_mend *mend)
+{
+    const struct ekv_sectors *sectors = index->log->sectors;
+    uint32_t room = ekv_page_room(address);
+    if (room < EKV_PAGE_HEAD_SIZE || ekv_sectors_read(sectors, address, index->page, room))
+        return false;
+    uint32_t seed = ekv_format_seed(&sectors->format, EKV_KIND_INDEX, run->id, address);
+    return ekv_mend_find(index->page, room, seed, address, (struct ekv_sized){1, 1}, mend);
 }
 
 int ekv_entry_read(const struct ekv_log *log, uint32_t address, uint32_t sequence,
@@ -245,8 +255,7 @@ int ekv_leaf_entry(const struct ekv_index *index, uint32_t leaf, uint32_t place,
     uint8_t bytes[4];
     const struct ekv_format *format = &index->log->sectors->format;
     uint32_t offset = EKV_PAGE_HEAD_SIZE + place * (format->pointer_size + 1);
-    int error =
-        ekv_flash_read(&index->log->sectors->flash, leaf + offset, bytes, format->pointer_size);
+    int error = ekv_sectors_read(index->log->sectors, leaf + offset, bytes, format->pointer_size);
     if (!error)
         *address = ekv_pointer_load(format, bytes);
     return error;
@@ -606,8 +615,8 @@ int ekv_filter_address(const struct ekv_index *index, const struct ekv_run *run,
     uint32_t per_sector = ekv_filter_sector_blocks(&index->log->sectors->format);
     *address = run->filter;
     if (run->filter_blocks > per_sector) {
-        int error = ekv_flash_read(&index->log->sectors->flash,
-                                   run->filter + block / per_sector * 4, bytes, sizeof bytes);
+        int error = ekv_sectors_read(index->log->sectors, run->filter + block / per_sector * 4,
+                                     bytes, sizeof bytes);
         if (error)
             return error;
         *address = ekv_load32(bytes);
@@ -622,7 +631,7 @@ int ekv_filter_read(const struct ekv_index *index, const struct ekv_run *run, ui
     uint32_t address;
     int error = ekv_filter_address(index, run, number, &address);
     if (!error)
-        error = ekv_flash_read(&index->log->sectors->flash, address, block, EKV_FILTER_BLOCK_SIZE);
+        error = ekv_sectors_read(index->log->sectors, address, block, EKV_FILTER_BLOCK_SIZE);
     if (!error && ekv_load(block, 2) !=
                       ekv_filter_crc(&index->log->sectors->format, run->id, number, block + 2))
         error = EKV_CORRUPT;

@@ -49,6 +49,10 @@ struct ekv_page {
 EKV_MUST_CHECK int ekv_page_read(const struct ekv_index *index, const struct ekv_run *run,
                                  uint32_t address, uint8_t level, struct ekv_page *page);
 
+/* True if one bit explains that a page cannot be read. Uses the shared buffer. Flash: one read. */
+bool ekv_page_flipped(const struct ekv_index *index, const struct ekv_run *run, uint32_t address,
+                      struct ekv_mend *mend);
+
 /* The page below that the link at `place` of an inner page leads to. EKV_CORRUPT if the page does
  * not hold so many whole links. */
 EKV_MUST_CHECK int ekv_page_child(const struct ekv_format *format, const struct ekv_page *page,

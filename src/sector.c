@@ -16,6 +16,8 @@
 #include <assert.h>
 #include <string.h>
 
+#include "crc32c.h"
+
 enum { WINDOW = 16, PIECE = 64, RUN_MORE = 1 << 24, RUN_FIRST = RUN_MORE - 1 };
 
 size_t ekv_sectors_memory_size(uint32_t sector_count)
@@ -172,7 +174,7 @@ uint32_t ekv_sector_erase_count(const struct ekv_sectors *sectors, uint32_t sect
     uint8_t bytes[EKV_STAMP_A_SIZE];
     struct ekv_stamp_a stamp;
     uint32_t address = ekv_address(&sectors->format, sector, 0);
-    if (ekv_flash_read(&sectors->flash, address, bytes, sizeof bytes) ||
+    if (ekv_sectors_read(sectors, address, bytes, sizeof bytes) ||
         ekv_stamp_a_decode(bytes, &stamp))
         return 0;
     return stamp.erase_count;
@@ -252,7 +254,7 @@ static int is_blank(const struct ekv_sectors *sectors, uint32_t sector, uint32_t
     while (offset < size) {
         uint32_t length = ekv_min(PIECE, size - offset);
         uint32_t address = ekv_address(&sectors->format, sector, offset);
-        int error = ekv_flash_read(&sectors->flash, address, piece, length);
+        int error = ekv_sectors_read(sectors, address, piece, length);
         if (error)
             return error;
         for (uint32_t i = 0; i < length; i++)
@@ -270,7 +272,7 @@ int ekv_sector_looks_erased(const struct ekv_sectors *sectors, uint32_t sector, 
     struct ekv_stamp_a stamp;
     uint32_t address = ekv_address(&sectors->format, sector, 0);
     *erased = false;
-    int error = ekv_flash_read(&sectors->flash, address, bytes, sizeof bytes);
+    int error = ekv_sectors_read(sectors, address, bytes, sizeof bytes);
     if (error || ekv_stamp_a_decode(bytes, &stamp) || stamp.sector != sector ||
         stamp.store_id != sectors->format.store_id)
         return error;
@@ -437,9 +439,28 @@ int ekv_sector_stamp_read(const struct ekv_sectors *sectors, uint32_t sector,
 {
     uint8_t bytes[EKV_STAMP_B_SIZE];
     uint32_t offset = ekv_stamp_b_offset(&sectors->format);
-    int error = ekv_flash_read(&sectors->flash, ekv_address(&sectors->format, sector, offset),
-                               bytes, sizeof bytes);
+    int error = ekv_sectors_read(sectors, ekv_address(&sectors->format, sector, offset), bytes,
+                                 sizeof bytes);
     return error ? error : ekv_stamp_b_decode(&sectors->format, bytes, sector, stamp);
+}
+
+bool ekv_sector_stamp_flipped(const struct ekv_sectors *sectors, uint32_t sector,
+                              struct ekv_stamp_b *stamp, struct ekv_mend *mend)
+{
+    uint8_t bytes[EKV_STAMP_B_SIZE];
+    uint32_t covered = EKV_STAMP_B_SIZE - EKV_CRC_SIZE;
+    uint32_t address = ekv_address(&sectors->format, sector, ekv_stamp_b_offset(&sectors->format));
+    size_t place;
+    if (ekv_sectors_read(sectors, address, bytes, sizeof bytes))
+        return false;
+    uint32_t crc = ekv_crc32c(ekv_format_seed(&sectors->format, 0, sector, 0), bytes, covered);
+    if (!ekv_crc32c_flipped(ekv_load32(bytes + covered) ^ crc, covered, &place, &mend->mask))
+        return false;
+    bytes[place] ^= mend->mask;
+    *mend = (struct ekv_mend){.address = address + (uint32_t)place,
+                              .begin = ekv_address(&sectors->format, sector, 0),
+                              .mask = mend->mask};
+    return ekv_stamp_b_decode(&sectors->format, bytes, sector, stamp) == EKV_OK;
 }
 
 uint32_t ekv_sectors_virgin_save(struct ekv_sectors *sectors)

@@ -9,6 +9,7 @@
 
 #include "ekv.h"
 #include "format.h"
+#include "mend.h"
 
 enum ekv_sector_state {
     EKV_SECTOR_FREE = 0,
@@ -35,6 +36,7 @@ enum {
 
 struct ekv_sectors {
     struct ekv_flash flash;
+    struct ekv_mends mends;
     struct ekv_format format;
     const struct ekv_locks *locks;
     void *lock_context;
@@ -70,6 +72,13 @@ void ekv_sector_set(struct ekv_sectors *sectors, uint32_t sector, enum ekv_secto
 /* The first dirty sector at or after `sector`; the number of sectors if there is none. */
 uint32_t ekv_sector_next_dirty(const struct ekv_sectors *sectors, uint32_t sector);
 void ekv_sector_clean(struct ekv_sectors *sectors, uint32_t sector);
+
+/* Reads what the store has on flash: everything above this layer reads through it. */
+static inline int ekv_sectors_read(const struct ekv_sectors *sectors, uint32_t address,
+                                   void *buffer, uint32_t size)
+{
+    return ekv_mends_read(&sectors->mends, &sectors->flash, address, buffer, size);
+}
 
 /* Live units of the record at [address, address + size). They telescope: records that fill a sector
  * add up to at most EKV_LIVE_MAX. */
@@ -143,6 +152,10 @@ static inline uint32_t ekv_sector_known_sequence(const struct ekv_sectors *secto
 void ekv_sector_note_sequence(const struct ekv_sectors *sectors, uint32_t sector,
                               uint32_t sequence);
 
+/* True if one bit explains that stamp B cannot be read: `stamp` is then what it says without that.
+ */
+bool ekv_sector_stamp_flipped(const struct ekv_sectors *sectors, uint32_t sector,
+                              struct ekv_stamp_b *stamp, struct ekv_mend *mend);
 /* 0 for a sector that has no valid stamp A. */
 uint32_t ekv_sector_erase_count(const struct ekv_sectors *sectors, uint32_t sector);
 

@@ -66,7 +66,8 @@ struct ekv {
     int64_t (*now)(void *context);
     void *now_context;
     bool read_only;
-    bool damaged; /* mount met damage in the log: read-only */
+    bool damaged; /* mount met damage: read-only */
+    bool astray;  /* ... a stamp of the log that lies, not a bit that was put right */
     bool failed;  /* flash and memory may differ, or flash fails: nothing more is written */
     bool unclean; /* the last session was not closed: recover before the first write */
     bool closed;  /* closed cleanly, not opened again yet: write an open record first */

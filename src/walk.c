@@ -65,6 +65,8 @@ int ekv_run_walk(const struct ekv_index *index, const struct ekv_run *run,
 }
 
 struct sectors_visit {
+    const struct ekv_index *index;
+    const struct ekv_run *run;
     const struct ekv_format *format;
     int (*visit)(void *context, uint32_t sector);
     void *context;
@@ -74,7 +76,10 @@ struct sectors_visit {
 static int visit_page(void *context, uint32_t address, const struct ekv_page *page)
 {
     struct sectors_visit *sectors = context;
+    struct ekv_mend mend;
     sectors->damaged |= !page;
+    if (!page && ekv_page_flipped(sectors->index, sectors->run, address, &mend))
+        sectors->index->log->sectors->mends.suspect = mend;
     return page ? sectors->visit(sectors->context, ekv_sector_of(sectors->format, address))
                 : EKV_OK;
 }
@@ -106,7 +111,7 @@ int ekv_run_sectors(const struct ekv_index *index, const struct ekv_run *run,
                     int (*visit)(void *context, uint32_t sector), void *context, bool *damaged)
 {
     const struct ekv_format *format = &index->log->sectors->format;
-    struct sectors_visit sectors = {format, visit, context, false};
+    struct sectors_visit sectors = {index, run, format, visit, context, false};
     int error = ekv_run_walk(index, run, visit_page, &sectors);
     if (!error && run->filter != 0)
         error = visit(context, ekv_sector_of(format, run->filter));

@@ -13,7 +13,8 @@ EKV_MUST_CHECK int ekv_run_walk(const struct ekv_index *index, const struct ekv_
                                 void *context);
 
 /* Calls `visit` with the sector of every page of the run, and of its filter and the filter's map:
- * once for each. What is damaged is passed over, and `damaged` set. */
+ * once for each. What is damaged is passed over, and `damaged` set; a page that one bit explains is
+ * suspected (mend.h). */
 EKV_MUST_CHECK int ekv_run_sectors(const struct ekv_index *index, const struct ekv_run *run,
                                    int (*visit)(void *context, uint32_t sector), void *context,
                                    bool *damaged);

@@ -42,6 +42,17 @@ def lying(items=None, **lies):
     return store
 
 
+def tail(count=12):
+    """With records that replay meets, a transaction among them, in one page and over pages."""
+    store = settings(count=count)
+    store.roll()
+    store.put(b"boot", b"3")
+    store.transaction({b"dns": b"1.1.1.1", b"zone": b"Europe/Zurich"})
+    for i in range(3):
+        store.put(b"fill %d" % i, words(24))
+    return store
+
+
 def at(store, name):
     return store.pieces[name].address
 
@@ -65,6 +76,14 @@ def heads_elsewhere(store, sector):
 
 def damaged(store, *keys, **options):
     return Expect(store, reads={key: DAMAGED for key in keys}, **options)
+
+
+def mended(store, name, offset, code):
+    """With one bit flipped that a mount puts right in memory."""
+    store.flip(name, offset)
+    address = at(store, name)
+    return Expect(store, mount=READ_ONLY,
+                  findings=[(code, address - address % 512 if code == "stamp-b" else address)])
 
 
 # --- Stamps ----------------------------------------------------------------------------------------
@@ -155,8 +174,7 @@ def stamp_b_log():
     store = closed()
     sector = sector_of(store, "host")
     store.flip(f"stamp b of {sector}", 3)
-    return damaged(store, *keys_in(store, sector),
-                   findings=[("stamp-b", sector * 512), *heads_elsewhere(store, sector)])
+    return Expect(store, findings=[("stamp-b", sector * 512)])
 
 
 @broken("stamp-b-kind", "stamp B of a log sector says kind 2")
@@ -185,10 +203,17 @@ def stamp_b_index():
     return Expect(store, findings=[("stamp-b", sector * 512)])
 
 
-@broken("stamp-b-manifest", "a bit of stamp B of the only manifest sector: no chain is left")
+@broken("stamp-b-manifest", "a bit of stamp B of the only manifest sector")
 def stamp_b_manifest():
     store = closed()
+    return mended(store, "stamp b of 0", 1, "stamp-b")
+
+
+@broken("stamp-b-manifest-2", "two bits of stamp B of the only manifest sector: no chain is left")
+def stamp_b_manifest_2():
+    store = closed()
     store.flip("stamp b of 0", 1)
+    store.flip("stamp b of 0", 2)
     return Expect(store, mount=NO_STORE, findings=NOWHERE)
 
 
@@ -197,8 +222,23 @@ def stamp_b_manifest():
 def stamp_b_chain():
     store = closed()
     store.checkpoint()
-    store.flip("stamp b of 1", 1)
-    return Expect(store, mount=CORRUPT, findings=UNMOUNTABLE)
+    return mended(store, "stamp b of 1", 1, "stamp-b")
+
+
+@broken("stamp-b-replay", "a bit of stamp B of the sector in which replay begins")
+def stamp_b_replay():
+    store = tail()
+    store.close()
+    return mended(store, f"stamp b of {store.replay[0]}", 2, "stamp-b")
+
+
+@broken("stamp-b-tail", "a bit of stamp B of the sector in which the log ends")
+def stamp_b_tail():
+    store = tail(14)
+    store.roll()
+    store.put(b"late", b"in the next sector")
+    store.close()
+    return mended(store, f"stamp b of {store.head}", 2, "stamp-b")
 
 
 @broken("stamp-b-cycle", "stamp B of a log sector names itself as the next", closed=False)
@@ -272,15 +312,37 @@ def record_varint():
 
 @broken("log-middle", "a bit of a record that replay meets, whole pages before the end of the log")
 def log_middle():
-    store = settings(count=12)
-    store.roll()
-    store.put(b"boot", b"3")
-    for i in range(3):
-        store.put(b"fill %d" % i, words(24))
+    store = tail()
     store.close()
     store.flip("boot 3", 7)
     return damaged(store, b"boot", mount=READ_ONLY,
-                   findings=[("log-damage", 0), ("value-crc", at(store, "boot 3"))])
+                   findings=[("log-damage", at(store, "boot 3")), ("value-crc", at(store, "boot 3"))])
+
+
+def replayed(name, text, piece, offset):
+    """An image in which a bit is flipped that replay cannot do without."""
+    @broken(f"log-{name}", text)
+    def build():
+        store = tail()
+        store.close()
+        return mended(store, piece, offset, "log-damage")
+    return build
+
+
+replayed("key", "a bit of a key that replay meets", "boot 3", 4)
+replayed("type", "a bit of the type of a record that replay meets", "boot 3", 0)
+replayed("size", "a bit of the size of a value that replay meets", "fill 1", 2)
+replayed("commit", "a bit of a commit record that replay meets", "commit 2", 7)
+replayed("pending", "a bit of a key of a transaction that replay meets", "zone 2", 4)
+
+
+@broken("log-key-2", "two bits of a key that replay meets: it could be any")
+def log_key_2():
+    store = tail()
+    store.close()
+    store.flip("boot 3", 4)
+    store.flip("boot 3", 5)
+    return Expect(store, mount=CORRUPT, findings=UNMOUNTABLE)
 
 
 @broken("commit-more", "a commit record says one record more than there is")
@@ -349,18 +411,24 @@ def blob_owner():
 # --- Pages and filters -----------------------------------------------------------------------------
 
 
-@broken("page-crc", "a bit of a leaf: the keys that stand in it alone are lost")
+@broken("page-crc", "a bit of a leaf")
 def page_crc():
     store = closed()
+    return mended(store, "run 1 leaf 0", 8, "page-crc")
+
+
+@broken("page-crc-2", "two bits of a leaf: the keys that stand in it alone are lost")
+def page_crc_2():
+    store = closed()
     store.flip("run 1 leaf 0", 8)
+    store.flip("run 1 leaf 0", 9)
     return damaged(store, b"host", mount=READ_ONLY, findings=[("page-crc", at(store, "run 1 leaf 0"))])
 
 
 @broken("page-inner", "a bit of a run's root")
 def page_inner():
     store = closed()
-    store.flip("run 1 inner 1 0", 8)
-    return damaged(store, b"host", mount=READ_ONLY, findings=[("page-crc", at(store, "run 1 inner 1 0"))])
+    return mended(store, "run 1 inner 1 0", 8, "page-crc")
 
 
 @broken("page-fewer", "a leaf that counts one entry less than it has")
@@ -478,7 +546,25 @@ def frame_crc():
     for _ in range(2):
         store.publish()
     names = [name for name, piece in store.pieces.items() if piece.what == "frame"]
+    return mended(store, names[-2], 9, "frame-crc")
+
+
+@broken("frame-last", "a bit of the last edit, behind which the log went on to its end")
+def frame_last():
+    store = closed()
+    store.publish()
+    name = [name for name, piece in store.pieces.items() if piece.what == "frame"][-1]
+    return mended(store, name, 9, "frame-crc")
+
+
+@broken("frame-crc-2", "two bits of an edit that others follow")
+def frame_crc_2():
+    store = closed()
+    for _ in range(2):
+        store.publish()
+    names = [name for name, piece in store.pieces.items() if piece.what == "frame"]
     store.flip(names[-2], 9)
+    store.flip(names[-2], 10)
     return Expect(store, mount=CORRUPT, findings=UNMOUNTABLE)
 
 
@@ -492,8 +578,7 @@ def frame_length():
 def checkpoint_crc():
     store = closed()
     name = next(name for name, piece in store.pieces.items() if piece.what == "frame")
-    store.flip(name, 20)
-    return Expect(store, mount=CORRUPT, findings=UNMOUNTABLE)
+    return mended(store, name, 20, "frame-crc")
 
 
 @broken("checkpoint-missing", "a manifest of edits alone")
@@ -671,3 +756,9 @@ salvages("commit-fewer", 1, {b"dns": None, b"name": b"sensor 12", b"zone": b"Eur
 # All is there, and it is said that nothing leads there any more.
 salvages("page-fewer page-more page-pointer page-pointer-far page-pointer-kind replay-nowhere "
          "replay-other", 1)
+
+# A key or a size that is not whole is not looked for any further.
+salvages("log-key log-type log-key-2", 1, {b"boot": b"2"})
+salvages("log-size", 0, {b"fill 1": None})
+salvages("log-commit", 0, {b"dns": b"9.9.9.9", b"zone": None})
+salvages("log-pending", 1)

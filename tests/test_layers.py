@@ -17,7 +17,7 @@ import tempfile
 LAYERS = [
     ("L0", ["error", "bytes", "crc32c"]),
     ("L1", ["flash"]),
-    ("L2", ["format"]),
+    ("L2", ["format", "mend"]),
     ("L3 sectors", ["sector"]),
     ("L3 log", ["log", "ring"]),
     ("L4 tables", ["memtable", "run"]),

@@ -166,4 +166,17 @@ timeout 60 tail --pid="$daemon" -f /dev/null || fail "the daemon hangs with an i
 wait "$daemon"
 daemon=
 grep -q "damaged\|ekv check" "$log" || fail "it says nothing of the damage: $(cat "$log")"
+
+# A bit of the manifest is wrong: everything is there to be read, nothing is written, and it says why.
+image=$work/flipped
+cp "$EKV_SOURCE_DIR/images/frame-crc.bin" "$image"
+mount_image
+grep -q "warning: .* is damaged, so it is mounted read-only" "$log" || fail "it says $(cat "$log")"
+expect_same "beside a wrong bit" "$(cat "$mnt/host" "$mnt/boot")" gate2
+if { echo x >"$mnt/new"; } 2>/dev/null; then fail "a damaged store was written"; fi
+grep -qx "damaged 1" "$mnt/.ekv/stat" || fail "stat does not say that it is damaged"
+fusermount3 -u "$mnt" || fail "unmounting a damaged image"
+wait "$daemon" || fail "the daemon of a damaged image ended with $?"
+daemon=
+cmp -s "$EKV_SOURCE_DIR/images/frame-crc.bin" "$image" || fail "a damaged image was changed"
 exit 0

@@ -89,14 +89,15 @@ static json_t *figures(const struct store *store, const char *schema)
         integer(stat.version));
     json_set_bytes(object, "label", stat.label, strnlen(stat.label, sizeof stat.label));
     json_t *more = json_pack(
-        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:I, s:f}", "sectors_log",
+        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:I, s:f}", "sectors_log",
         integer(stat.sectors_log), "sectors_index", integer(stat.sectors_index), "sectors_manifest",
         integer(stat.sectors_manifest), "sectors_free", integer(stat.sectors_free), "sectors_ready",
         integer(stat.sectors_ready), "sectors_pinned", integer(stat.sectors_pinned),
         "sectors_retired", integer(stat.sectors_retired), "runs", integer(stat.runs),
         "memtable_count", integer(stat.memtable_count), "memtable_capacity",
-        integer(stat.memtable_capacity), "recovered", (int)stat.recovered, "erases_max",
-        integer(wear.max), "erases_mean", wear_mean(&wear, &stat));
+        integer(stat.memtable_capacity), "damaged", (int)stat.damaged, "recovered",
+        (int)stat.recovered, "erases_max", integer(wear.max), "erases_mean",
+        wear_mean(&wear, &stat));
     json_add(object, more);
     struct past past;
     read_past(store, &past);
@@ -119,9 +120,11 @@ static void print_info(const struct tool *tool, const struct store *store)
         printf(", label ");
         print_bytes(stat.label, strnlen(stat.label, sizeof stat.label), true);
     }
-    printf("\nstate        %s\n", stat.recovered && !store->image.copied
-                                      ? "not closed by its last user; the next write recovers it"
-                                      : "clean");
+    const char *state = stat.damaged ? "damaged: it can only be read; 'ekv check' says where"
+                        : stat.recovered && !store->image.copied
+                            ? "not closed by its last user; the next write recovers it"
+                            : "clean";
+    printf("\nstate        %s\n", state);
     printf("flash        %s: %u sectors of %s, write unit %u%s\n",
            size_text(ekv_flash_size(&store->image.flash)), stat.geometry.sector_count,
            size_text(stat.geometry.sector_size), stat.geometry.write_unit,
