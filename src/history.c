@@ -117,16 +117,6 @@ static int was_committed(struct ekv *db, struct place place, struct ekv_key key,
     return EKV_OK;
 }
 
-/* True if the index leads to the record. */
-static int is_indexed(struct ekv *db, const struct ekv_found *at, struct ekv_key key,
-                      uint64_t version, bool *yes)
-{
-    struct ekv_found found;
-    int error = ekv_lookup(db, key, version, &found);
-    *yes = error == EKV_OK && found.record.address == at->record.address;
-    return error == EKV_NOT_FOUND ? EKV_OK : error;
-}
-
 /* Where the whole records from the begin of a place's sector on end. */
 static int sector_end(struct ekv *db, struct place place, uint32_t *end)
 {
@@ -173,8 +163,7 @@ static int is_proven(struct ekv *db, const struct place *place, bool *proven)
 }
 
 /* True if the record is a whole, committed version. */
-static int is_version(struct ekv *db, const struct place *place, struct ekv_key key,
-                      uint64_t version, bool *yes)
+static int is_version(struct ekv *db, const struct place *place, struct ekv_key key, bool *yes)
 {
     const struct ekv_found *found = &place->found;
     bool proven;
@@ -191,7 +180,7 @@ static int is_version(struct ekv *db, const struct place *place, struct ekv_key 
             error = was_committed(db, *place, key, yes);
     }
     if (!error && !*yes)
-        error = is_indexed(db, found, key, version, yes);
+        error = ekv_is_indexed(db, found, yes);
     return error;
 }
 
@@ -214,7 +203,7 @@ static int consider(struct ekv_history *history, const struct place *place, uint
     if (error || version > history->limit || version < *best ||
         (version == *best && found->sequence <= history->sequence))
         return error;
-    error = is_version(db, place, history->key, version, &yes);
+    error = is_version(db, place, history->key, &yes);
     if (error || !yes)
         return error;
     *best = version;

@@ -96,6 +96,22 @@ int ekv_lookup_key(struct ekv *db, struct ekv_key key, const struct ekv_record *
     return error ? error : lookup(db, key, hash, limit, found);
 }
 
+int ekv_is_indexed(struct ekv *db, const struct ekv_found *at, bool *indexed)
+{
+    uint8_t prefix[EKV_KEY_PREFIX];
+    struct ekv_found found;
+    struct ekv_key key;
+    uint64_t version;
+    *indexed = false;
+    int error = ekv_record_version(&db->log, &at->record, at->sequence, &version);
+    if (!error)
+        error = ekv_record_key(&db->log, &at->record, prefix, &key);
+    if (!error)
+        error = ekv_lookup_key(db, key, &at->record, version, &found);
+    *indexed = error == EKV_OK && found.record.address == at->record.address;
+    return error == EKV_NOT_FOUND ? EKV_OK : error;
+}
+
 int ekv_is_retained(const struct ekv *db, const struct ekv_record *newest,
                     const struct ekv_record *older, bool *retained)
 {

@@ -26,6 +26,9 @@ EKV_MUST_CHECK int ekv_lookup_key(struct ekv *db, struct ekv_key key,
 EKV_MUST_CHECK int ekv_lookup_older(struct ekv *db, const struct ekv_record *record,
                                     uint64_t version);
 
+/* True if a lookup at the record's own version leads to the record itself. */
+EKV_MUST_CHECK int ekv_is_indexed(struct ekv *db, const struct ekv_found *at, bool *indexed);
+
 /* True if `retain_count` keeps `older`, whose key `newest` has in its newest version: fewer than
  * that many versions of the key came since. Flash: two reads at most. */
 EKV_MUST_CHECK int ekv_is_retained(const struct ekv *db, const struct ekv_record *newest,

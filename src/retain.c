@@ -11,25 +11,14 @@
 #include "lookup.h"
 #include "value.h"
 
-/* True if the record's flags or the index say that it was committed. */
+/* True if the record's flags or the index say that it was committed. Of records without an ordinal
+ * only the last before retention began is in the index. */
 static int was_committed(struct ekv *db, const struct ekv_found *older, bool *committed)
 {
-    uint8_t prefix[EKV_KEY_PREFIX], type = older->record.layout.type;
-    struct ekv_found found;
-    struct ekv_key key;
-    uint64_t version;
+    uint8_t type = older->record.layout.type;
     *committed =
         type & EKV_RECORD_MOVED || (type & EKV_RECORD_COMMITS && ekv_type_is_counted(type));
-    if (*committed)
-        return EKV_OK;
-    /* Of records without an ordinal only the last before retention began is in the index. */
-    int error = ekv_record_version(&db->log, &older->record, older->sequence, &version);
-    if (!error)
-        error = ekv_record_key(&db->log, &older->record, prefix, &key);
-    if (!error)
-        error = ekv_lookup_key(db, key, &older->record, version, &found);
-    *committed = error == EKV_OK && found.record.address == older->record.address;
-    return error == EKV_NOT_FOUND ? EKV_OK : error;
+    return *committed ? EKV_OK : ekv_is_indexed(db, older, committed);
 }
 
 int ekv_retain_needs(struct ekv *db, const struct ekv_found *older, bool *needed)
