@@ -308,21 +308,30 @@ static void a_sector_that_cannot_be_erased_is_retired_and_counted(void **state)
     assert_true(met > 0);
 }
 
+/* A store on aged flash after sixty steps of a workload. */
+static void start_aged(struct world *world)
+{
+    struct model_why why;
+    struct world_options options = {.workload = 0,
+                                    .geometry = small_geometry,
+                                    .seed = 9,
+                                    .memtable_count = 8,
+                                    .start = NOR_AGED};
+    world_init(world, &options);
+    assert_int_equal(world_format(world), EKV_OK);
+    assert_int_equal(world_mount(world, false), EKV_OK);
+    for (uint32_t i = 0; i < 60; i++)
+        assert_true(world_step(world, &why));
+}
+
 /* A store whose programs fail becomes read-only, says so, and still reads. */
 static void a_store_that_cannot_write_goes_read_only_and_reads_on(void **state)
 {
     (void)state;
     static struct world world;
-    struct world_options options = {.workload = 0, .geometry = small_geometry, .seed = 9};
     struct model_why why;
     struct ekv_stat stat;
-    options.memtable_count = 8;
-    options.start = NOR_AGED;
-    world_init(&world, &options);
-    assert_int_equal(world_format(&world), EKV_OK);
-    assert_int_equal(world_mount(&world, false), EKV_OK);
-    for (uint32_t i = 0; i < 60; i++)
-        assert_true(world_step(&world, &why));
+    start_aged(&world);
     nor_fail(&world.nor, (struct nor_failure){NOR_PROGRAM, NOR_ANY_SECTOR, 0, NOR_FOR_GOOD, false});
     int first = ekv_put(world.live.db, ekv_key("new", 3), "x", 1);
     assert_true(first == EKV_IO || first == EKV_READ_ONLY);
@@ -340,15 +349,7 @@ static void an_open_record_that_fails_leaves_no_log_sector_without_a_stamp(void 
 {
     (void)state;
     static struct world world;
-    struct world_options options = {.workload = 0, .geometry = small_geometry, .seed = 9};
-    struct model_why why;
-    options.memtable_count = 8;
-    options.start = NOR_AGED;
-    world_init(&world, &options);
-    assert_int_equal(world_format(&world), EKV_OK);
-    assert_int_equal(world_mount(&world, false), EKV_OK);
-    for (uint32_t i = 0; i < 60; i++)
-        assert_true(world_step(&world, &why));
+    start_aged(&world);
     assert_int_equal(ekv_unmount(world.live.db), EKV_OK);
     assert_int_equal(world_mount(&world, false), EKV_OK);
     nor_fail(&world.nor, (struct nor_failure){NOR_PROGRAM, NOR_ANY_SECTOR, 0, 1, false});
