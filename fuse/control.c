@@ -50,6 +50,7 @@ static mode_t mode_of(const struct fs *fs, enum control_kind kind)
     case CONTROL_AT:
         return S_IFDIR | 0555;
     case CONTROL_HISTORY:
+    case CONTROL_HISTORY_PART:
     case CONTROL_HISTORY_KEY:
         return S_IFDIR | 0500;
     case CONTROL_HISTORY_VERSION:
@@ -126,6 +127,7 @@ int control_list(struct fs *fs, const struct node *directory, struct control_nam
         done = list_views(fs, VIEW_SNAPSHOT, names);
         break;
     case CONTROL_HISTORY:
+    case CONTROL_HISTORY_PART:
     case CONTROL_HISTORY_KEY:
         return history_list(fs, directory, names);
     default:

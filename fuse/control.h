@@ -17,6 +17,7 @@ enum control_kind {
     CONTROL_COMMIT, /* what is moved here is committed */
     CONTROL_SNAP,   /* snapshots */
     CONTROL_HISTORY,
+    CONTROL_HISTORY_PART,    /* keys whose names are too long for one, by what they begin with */
     CONTROL_HISTORY_KEY,     /* the versions of a key */
     CONTROL_HISTORY_VERSION, /* one of them */
     CONTROL_AT,              /* the store as it was */
@@ -43,7 +44,7 @@ static inline bool control_is(const struct node *node, enum control_kind kind)
 /* Whether a name stays as long as the mount. */
 static inline bool control_lasts(const struct node *node)
 {
-    return node->control != CONTROL_HISTORY_KEY && node->control != CONTROL_HISTORY_VERSION;
+    return node->control < CONTROL_HISTORY_PART || node->control > CONTROL_HISTORY_VERSION;
 }
 
 /* The names in a control directory: for each a letter, `d` or `f`, and the name, ended by a zero.

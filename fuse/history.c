@@ -1,9 +1,10 @@
 /* `.ekv/history` and `.ekv/at`.
  *
- * A directory in `history` is named by a whole key, a file in it by a version, with so many digits
- * that names sort as versions do. What these names mean is looked up each time in a survey of the
- * flash (past.h), which is made anew when something was committed since. Versions that are not
- * whole any more are not listed.
+ * A directory in `history` is named by a whole key, or by the begin of keys whose names would be
+ * too long, and the rest of them is in it (path_from_whole); a file in the directory of a key is
+ * named by a version, with so many digits that names sort as versions do. What these names mean is
+ * looked up each time in a survey of the flash (past.h), which is made anew when something was
+ * committed since. Versions that are not whole any more are not listed.
  *
  * Who may look there sees keys whatever the permissions of their directories are, so that is the
  * owner of the mount alone.
@@ -28,23 +29,60 @@ static size_t version_name(const struct survey_record *record, char name[VERSION
                             record->kind == EKV_RECORD_DELETE ? REMOVED : "");
 }
 
-/* The records of the key that a name stands for: [*first, *end). */
-static int key_records(const struct past *past, const char *name, size_t name_size, uint32_t *first,
+/* The path below `.ekv/history` of a name in a directory there. False: no memory. */
+static bool path_set(struct key *path, const struct node *directory, const char *name,
+                     size_t name_size)
+{
+    size_t size = name_size;
+    for (const struct node *at = directory; at->control != CONTROL_HISTORY; at = at->parent)
+        size += at->name_size + 1u;
+    if (!key_reserve(path, size))
+        return false;
+    path->size = size;
+    uint8_t *end = path->bytes + size - name_size;
+    memcpy(end, name, name_size);
+    for (const struct node *at = directory; at->control != CONTROL_HISTORY; at = at->parent) {
+        *--end = '/';
+        end -= at->name_size;
+        memcpy(end, at->name, at->name_size);
+    }
+    return true;
+}
+
+/* The path of a key below `.ekv/history`. False: no memory. */
+static bool path_of_key(struct key *path, const struct survey_record *record)
+{
+    if (!key_reserve(path, 3 * (size_t)record->key_size + record->key_size / 100 + 16))
+        return false;
+    path->size =
+        path_from_whole(record->key, record->key_size, (char *)path->bytes, path->capacity);
+    return true;
+}
+
+/* The records of the key with a path: [*first, *end). */
+static int key_records(const struct past *past, const struct key *path, uint32_t *first,
                        uint32_t *end)
 {
-    uint8_t key[PATH_NAME_MAX];
     size_t size;
-    if (!path_decode_whole(name, name_size, key, &size))
-        return ENOENT;
-    return survey_key_find(&past->survey, ekv_key(key, size), first, end) == EKV_OK ? 0 : ENOENT;
+    uint8_t *key = malloc(path->size + 1);
+    if (!key)
+        return ENOMEM;
+    bool found = path_to_whole((const char *)path->bytes, path->size, key, &size) &&
+                 survey_key_find(&past->survey, ekv_key(key, size), first, end) == EKV_OK;
+    free(key);
+    return found ? 0 : ENOENT;
 }
 
 /* The record of a version's name in the directory of a key. */
 static int version_record(const struct past *past, const struct node *directory, const char *name,
                           size_t name_size, const struct survey_record **record)
 {
-    uint32_t first, end;
-    int error = key_records(past, directory->name, directory->name_size, &first, &end);
+    struct key path = {0};
+    uint32_t first = 0, end = 0;
+    int error = ENOMEM;
+    if (path_set(&path, directory->parent, directory->name, directory->name_size))
+        error = key_records(past, &path, &first, &end);
+    key_free(&path);
     for (uint32_t i = first; !error && i < end; i++) {
         char text[VERSION_NAME_SIZE];
         *record = &past->survey.records[i];
@@ -55,26 +93,87 @@ static int version_record(const struct past *past, const struct node *directory,
     return error ? error : ENOENT;
 }
 
+/* Whether one of the records [first, end) is a version. */
+static bool any_version(const struct past *past, uint32_t first, uint32_t end)
+{
+    for (uint32_t i = first; i < end; i++)
+        if (past_is_version(&past->survey.records[i]))
+            return true;
+    return false;
+}
+
+/* --- Names of keys -----------------------------------------------------------------------------
+ */
+
+/* Calls `visit` for each key that has versions and a path that begins with `begin`, with what comes
+ * behind that, until it returns other than 0. */
+static int visit_keys(const struct past *past, const struct key *begin,
+                      int (*visit)(void *context, const char *rest, size_t size), void *context)
+{
+    const struct survey *survey = &past->survey;
+    struct key path = {0};
+    int error = 0;
+    uint32_t end;
+    for (uint32_t i = 0; !error && i < survey->record_count && survey->records[i].space == EKV_USER;
+         i = end) {
+        end = survey_key_end(survey, i);
+        if (!any_version(past, i, end))
+            continue;
+        if (!path_of_key(&path, &survey->records[i]))
+            error = ENOMEM;
+        else if (path.size > begin->size && memcmp(path.bytes, begin->bytes, begin->size) == 0)
+            error = visit(context, (const char *)path.bytes + begin->size, path.size - begin->size);
+    }
+    key_free(&path);
+    return error;
+}
+
+static int stop(void *context, const char *rest, size_t size)
+{
+    (void)context;
+    (void)rest;
+    (void)size;
+    return EEXIST;
+}
+
+/* What a name in `.ekv/history` or in the directory of a part is: the versions of a key, or a part
+ * of keys. */
+static int find_key(const struct past *past, struct key *path, enum control_kind *kind)
+{
+    uint32_t first, end;
+    int error = key_records(past, path, &first, &end);
+    if (!error)
+        *kind = any_version(past, first, end) ? CONTROL_HISTORY_KEY : CONTROL_NONE;
+    if (error != ENOENT || path->size < PATH_PART_MIN)
+        return error;
+    if (!key_reserve(path, path->size + 1))
+        return ENOMEM;
+    path->bytes[path->size++] = '/';
+    error = visit_keys(past, path, stop, NULL);
+    if (error == EEXIST)
+        *kind = CONTROL_HISTORY_PART;
+    return error == EEXIST ? 0 : error;
+}
+
 int history_find(struct fs *fs, const struct node *directory, const char *name,
                  enum control_kind *kind)
 {
     struct past *past;
+    struct key path = {0};
     const struct survey_record *record;
-    uint32_t first, end;
     *kind = CONTROL_NONE;
     int error = past_open(&fs->past, &fs->store, &past);
     if (error)
         return error;
-    if (directory->control == CONTROL_HISTORY) {
-        error = key_records(past, name, strlen(name), &first, &end);
-        for (uint32_t i = first; !error && i < end; i++)
-            if (past_is_version(&past->survey.records[i]))
-                *kind = CONTROL_HISTORY_KEY;
-    } else {
+    if (directory->control == CONTROL_HISTORY_KEY) {
         error = version_record(past, directory, name, strlen(name), &record);
         if (!error)
             *kind = CONTROL_HISTORY_VERSION;
+    } else {
+        error =
+            path_set(&path, directory, name, strlen(name)) ? find_key(past, &path, kind) : ENOMEM;
     }
+    key_free(&path);
     past_close(past);
     return error == ENOENT ? 0 : error;
 }
@@ -82,40 +181,55 @@ int history_find(struct fs *fs, const struct node *directory, const char *name,
 /* --- Listing -----------------------------------------------------------------------------------
  */
 
-/* Every key that can be one name. */
-static bool list_keys(const struct survey *survey, struct control_names *names)
+struct listing {
+    struct control_names *names;
+    char part[PATH_NAME_MAX]; /* the last one listed: its keys follow each other */
+    size_t part_size;
+};
+
+static int list_key(void *context, const char *rest, size_t size)
 {
-    uint32_t end;
-    for (uint32_t i = 0; i < survey->record_count && survey->records[i].space == EKV_USER;
-         i = end) {
-        char name[PATH_NAME_MAX + 1];
-        const struct survey_record *record = &survey->records[i];
-        bool shown = false;
-        end = survey_key_end(survey, i);
-        for (uint32_t j = i; j < end && !shown; j++)
-            shown = past_is_version(&survey->records[j]);
-        size_t size = shown ? path_encode_whole(record->key, record->key_size, name) : 0;
-        if (size && !control_add(names, true, name, size))
-            return false;
+    struct listing *listing = context;
+    const char *slash = memchr(rest, '/', size);
+    if (slash) {
+        size = (size_t)(slash - rest);
+        if (size == listing->part_size && memcmp(listing->part, rest, size) == 0)
+            return 0;
+        memcpy(listing->part, rest, size);
+        listing->part_size = size;
     }
-    return true;
+    return control_add(listing->names, true, rest, size) ? 0 : ENOMEM;
+}
+
+static int list_keys(const struct past *past, const struct node *directory,
+                     struct control_names *names)
+{
+    struct key begin = {0};
+    struct listing listing = {.names = names};
+    int error =
+        path_set(&begin, directory, "", 0) ? visit_keys(past, &begin, list_key, &listing) : ENOMEM;
+    key_free(&begin);
+    return error;
 }
 
 /* The oldest first. */
-static bool list_versions(const struct past *past, const struct node *directory,
-                          struct control_names *names)
+static int list_versions(const struct past *past, const struct node *directory,
+                         struct control_names *names)
 {
-    uint32_t first, end;
-    if (key_records(past, directory->name, directory->name_size, &first, &end))
-        return true;
-    for (uint32_t i = end; i > first; i--) {
+    struct key path = {0};
+    uint32_t first = 0, end = 0;
+    int error = ENOMEM;
+    if (path_set(&path, directory->parent, directory->name, directory->name_size))
+        error = key_records(past, &path, &first, &end);
+    key_free(&path);
+    for (uint32_t i = end; !error && i > first; i--) {
         char name[VERSION_NAME_SIZE];
         const struct survey_record *record = &past->survey.records[i - 1];
         if (past_is_version(record) && past_is_whole(past, record) &&
             !control_add(names, false, name, version_name(record, name)))
-            return false;
+            error = ENOMEM;
     }
-    return true;
+    return error == ENOENT ? 0 : error;
 }
 
 int history_list(struct fs *fs, const struct node *directory, struct control_names *names)
@@ -124,10 +238,10 @@ int history_list(struct fs *fs, const struct node *directory, struct control_nam
     int error = past_open(&fs->past, &fs->store, &past);
     if (error)
         return error;
-    bool done = directory->control == CONTROL_HISTORY ? list_keys(&past->survey, names)
-                                                      : list_versions(past, directory, names);
+    error = directory->control == CONTROL_HISTORY_KEY ? list_versions(past, directory, names)
+                                                      : list_keys(past, directory, names);
     past_close(past);
-    return done ? 0 : ENOMEM;
+    return error;
 }
 
 /* --- Versions ----------------------------------------------------------------------------------

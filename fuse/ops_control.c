@@ -39,6 +39,7 @@ static int find(struct fs *fs, struct node *parent, const char *name, struct nod
         *node = node_by_name(&fs->nodes, parent, name, strlen(name));
         return 0;
     case CONTROL_HISTORY:
+    case CONTROL_HISTORY_PART:
     case CONTROL_HISTORY_KEY:
         error = history_find(fs, parent, name, &kind);
         return error ? error : obtain(fs, parent, name, kind, node);

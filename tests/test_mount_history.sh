@@ -46,8 +46,29 @@ for path, name in (("a b", "a b"), ("%25", "%25"), ("d/%", "d%2F"), ("%2Eekv", "
     assert [read(H + name + "/" + v) for v in versions(name)] == [os.fsencode(name)]
 write("k" * 255, b"long")
 assert len(versions("k" * 255)) == 1
+# A key that makes a longer name is cut as a long name is.
+P = "p" * 253
 os.mkdir("l" * 250); write("l" * 250 + "/" + "m" * 20, b"too long for one name")
-assert not any(name.startswith("l") for name in os.listdir(H))
+os.mkdir("k" * 253 + "%+"); write("k" * 253 + "%+/kkk", b"longer")
+for name, rest in (("k" * 253 + "%+", "kkk"), ("l" * 250 + "%2F%+", "m" * 20)):
+    assert os.listdir(H).count(name) == 1 and os.listdir(H + name) == [rest], os.listdir(H + name)
+    assert len(versions(name + "/" + rest)) == 1
+assert [read(H + "k" * 253 + "%+/kkk/" + v) for v in versions("k" * 253 + "%+/kkk")] == [b"longer"]
+# In a part, short and long rests beside each other, over several parts.
+for rest in "aaa", "b" * 200, "c" * 253 + "%+/d" + "e" * 100, "c" * 253 + "%+/f" + "e" * 100:
+    os.makedirs(os.path.dirname(P + "%+/" + rest), exist_ok=True)
+    write(P + "%+/" + rest, rest.encode()); write(P + "%+/" + rest, b"2" + rest.encode())
+write(P + "ac", b"one name")
+assert sorted(os.listdir(H + P + "%+")) == ["aaa", "b" * 200, "c" * 253 + "%+"]
+assert sorted(n for n in os.listdir(H) if n.startswith(P)) == [P + "%+", P + "ac"]
+assert sorted(os.listdir(H + P + "%+/" + "c" * 253 + "%+")) == ["d" + "e" * 100, "f" + "e" * 100]
+for rest in "b" * 200, "c" * 253 + "%+/f" + "e" * 100:
+    path = P + "%+/" + rest
+    assert [read(H + path + "/" + v) for v in versions(path)] == [rest.encode(), b"2" + rest.encode()]
+assert stat.S_IMODE(os.stat(H + P + "%+").st_mode) == 0o500
+for name in (P + "%+/aab", P + "%+/ac", P, P + "%+/" + "c" * 253, "q" * 253 + "%+", P + "%+/aaa/aaa",
+             P + "%+/" + "c" * 253 + "%+/d"):
+    refused(errno.ENOENT, os.listdir, H + name)
 # Large ones.
 large = [os.urandom(200000) for _ in range(3)]
 for data in large: write("large", data)

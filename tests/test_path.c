@@ -269,30 +269,72 @@ static void the_prefix_of_each_directory_begins_the_key(void **state)
     assert_true(seen > 10000);
 }
 
-static void whole_keys_as_one_name_come_back(void **state)
+static void expect_whole(const char *key, size_t size, const char *expected)
+{
+    static char path[PATH_MAX_SIZE];
+    static uint8_t back[PATH_MAX_SIZE];
+    size_t back_size, length = path_from_whole((const uint8_t *)key, size, path, sizeof path);
+    assert_string_equal(path, expected);
+    assert_int_equal(length, strlen(expected));
+    assert_true(path_to_whole(path, length, back, &back_size));
+    assert_int_equal(back_size, size);
+    assert_memory_equal(back, key, size);
+}
+
+static void whole_keys_are_one_name_or_its_parts(void **state)
 {
     (void)state;
-    static uint8_t key[KEY_MAX], back[PATH_NAME_MAX];
-    char name[PATH_NAME_MAX + 1];
-    assert_int_equal(path_encode_whole((const uint8_t *)"net/ip", 6, name), 8);
-    assert_string_equal(name, "net%2Fip");
-    int fitted = 0;
+    char key[600], expected[700];
+    expect_whole("net/ip", 6, "net%2Fip");
+    expect_whole("", 0, "%");
+    expect_whole(".", 1, "%2E");
+    expect_whole("..", 2, "%2E%2E");
+    expect_whole(".ekv", 4, ".ekv");
+    expect_whole("%value", 6, "%25value");
+    expect_whole("a\0/", 3, "a%00%2F");
+    memset(key, 'k', sizeof key);
+    memset(expected, 'k', 255);
+    expected[255] = 0;
+    expect_whole(key, 255, expected);
+    memcpy(expected + 253, "%+/kkk", 7);
+    expect_whole(key, 256, expected);
+    key[252] = '/'; /* its escape does not fit into the part */
+    memcpy(expected + 252, "%+/%2Fk", 8);
+    expect_whole(key, 254, expected);
+    key[252] = 'k';
+    memset(expected, 'k', sizeof expected);
+    memcpy(expected + 253, "%+/", 3);
+    memcpy(expected + 509, "%+/", 3);
+    expected[512 + 94] = 0;
+    expect_whole(key, 600, expected);
+}
+
+static void whole_keys_come_back(void **state)
+{
+    (void)state;
+    static uint8_t key[KEY_MAX], back[PATH_MAX_SIZE];
+    static char path[PATH_MAX_SIZE];
+    int cut = 0;
     for (int i = 0; i < 100000; i++) {
         size_t size = random_key(key), back_size;
-        size_t length = path_encode_whole(key, size, name);
-        if (length == 0)
-            continue;
-        fitted++;
-        assert_null(strchr(name, '/'));
-        assert_true(strcmp(name, ".") != 0 && strcmp(name, "..") != 0);
-        assert_true(path_decode_whole(name, length, back, &back_size));
+        size_t length = path_from_whole(key, size, path, sizeof path);
+        assert_true(length > 0);
+        cut += strchr(path, '/') != NULL;
+        for (const char *name = path; name;
+             name = strchr(name, '/') ? strchr(name, '/') + 1 : NULL) {
+            size_t name_size = strcspn(name, "/");
+            assert_true(name_size > 0 && name_size <= PATH_NAME_MAX);
+            assert_false(name_size <= 2 && memcmp(name, "..", name_size) == 0);
+        }
+        assert_true(path_to_whole(path, length, back, &back_size));
         assert_int_equal(back_size, size);
         assert_memory_equal(back, key, size);
     }
-    assert_true(fitted > 10000);
-    assert_false(path_decode_whole("a%2Eb", 5, back, &(size_t){0}));
-    assert_false(path_decode_whole("%2f", 3, back, &(size_t){0}));
-    assert_false(path_decode_whole("%", 0, back, &(size_t){0}));
+    assert_true(cut > 1000);
+    static const char *const refused[] = {"a%2Eb", "%2f",    "",      ".",
+                                          "a/b",   "%value", "a%+/b", "%2Eekv"};
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
+        assert_false(path_to_whole(refused[i], strlen(refused[i]), back, &(size_t){0}));
 }
 
 int main(void)
@@ -308,7 +350,8 @@ int main(void)
         cmocka_unit_test(every_accepted_path_is_the_path_of_its_key),
         cmocka_unit_test(directories_have_prefixes),
         cmocka_unit_test(the_prefix_of_each_directory_begins_the_key),
-        cmocka_unit_test(whole_keys_as_one_name_come_back),
+        cmocka_unit_test(whole_keys_are_one_name_or_its_parts),
+        cmocka_unit_test(whole_keys_come_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

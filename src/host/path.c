@@ -16,10 +16,11 @@
 #define CONTROL_NAME    ".ekv"
 #define CONTROL_ESCAPED "%2Eekv"
 
-/* Bytes that the escape of `byte` takes in the middle of a name. */
+/* Bytes that the escape of `byte` takes in the middle of a name. Only names of whole keys hold a
+ * '/'. */
 static size_t token_size(uint8_t byte)
 {
-    return byte == '%' || byte == 0 ? 3 : 1;
+    return byte == '%' || byte == 0 || byte == '/' ? 3 : 1;
 }
 
 static size_t token_put(char *out, uint8_t byte)
@@ -28,6 +29,8 @@ static size_t token_put(char *out, uint8_t byte)
         memcpy(out, "%25", 3);
     else if (byte == 0)
         memcpy(out, "%00", 3);
+    else if (byte == '/')
+        memcpy(out, "%2F", 3);
     else
         *out = (char)byte;
     return token_size(byte);
@@ -39,7 +42,8 @@ static bool is(const void *bytes, size_t size, const char *text)
 }
 
 /* Decodes escapes that stand anywhere in a name; false if one is no escape or not needed. */
-static bool decode_tokens(const char *name, size_t name_size, uint8_t *bytes, size_t *bytes_size)
+static bool decode_tokens(struct path_place place, const char *name, size_t name_size,
+                          uint8_t *bytes, size_t *bytes_size)
 {
     size_t count = 0;
     for (size_t i = 0; i < name_size; i++) {
@@ -53,6 +57,8 @@ static bool decode_tokens(const char *name, size_t name_size, uint8_t *bytes, si
             bytes[count++] = '%';
         else if (name_size - i >= 3 && memcmp(name + i, "%00", 3) == 0)
             bytes[count++] = 0;
+        else if (place.whole && name_size - i >= 3 && memcmp(name + i, "%2F", 3) == 0)
+            bytes[count++] = '/';
         else
             return false;
         i += 2;
@@ -89,7 +95,7 @@ enum path_kind path_decode(struct path_place place, const char *name, size_t nam
     bool part = name_size > 2 && memcmp(name + name_size - 2, "%+", 2) == 0;
     if (!part && place.part_length == 0) {
         if (is(name, name_size, PATH_VALUE_NAME))
-            return place.root ? PATH_INVALID : PATH_VALUE;
+            return place.root || place.whole ? PATH_INVALID : PATH_VALUE;
         if (is(name, name_size, ".") || is(name, name_size, ".."))
             return PATH_INVALID;
         if (place.root && is(name, name_size, CONTROL_NAME))
@@ -100,7 +106,7 @@ enum path_kind path_decode(struct path_place place, const char *name, size_t nam
     size_t length = part ? name_size - 2 : name_size;
     if (part && (length < PATH_PART_MIN || length > PATH_PART_MAX))
         return PATH_INVALID;
-    if (!decode_tokens(name, length, bytes, bytes_size))
+    if (!decode_tokens(place, name, length, bytes, bytes_size))
         return PATH_INVALID;
     if (place.part_length > 0) {
         if (place.part_length + token_size(bytes[0]) <= PATH_PART_MAX)
@@ -268,48 +274,42 @@ bool path_to_prefix(const char *path, size_t path_size, uint8_t *prefix, size_t 
     return path_size == 0 || path_decode_all(path, path_size, true, prefix, size);
 }
 
-size_t path_encode_whole(const uint8_t *key, size_t size, char name[PATH_NAME_MAX + 1])
+size_t path_from_whole(const uint8_t *key, size_t size, char *path, size_t capacity)
 {
+    struct path_place place = {.whole = true};
     size_t length = 0;
-    if (size == 0)
-        name[length++] = '%';
-    bool dots = is(key, size, ".") || is(key, size, "..");
-    for (size_t i = 0; i < size; i++) {
-        char token[3] = "%2F";
-        size_t token_length = 3;
-        if (dots)
-            memcpy(token, "%2E", 3);
-        else if (key[i] != '/')
-            token_length = token_put(token, key[i]);
-        if (length + token_length > PATH_NAME_MAX)
+    for (;;) {
+        char name[PATH_NAME_MAX + 1];
+        size_t name_size;
+        size_t taken = path_encode(place, key, size, name, &name_size);
+        if (capacity - length < name_size + 2)
             return 0;
-        memcpy(name + length, token, token_length);
-        length += token_length;
+        memcpy(path + length, name, name_size + 1);
+        length += name_size;
+        if (taken == size)
+            return length;
+        path[length++] = '/';
+        place.part_length = (uint8_t)(name_size - 2);
+        key += taken;
+        size -= taken;
     }
-    name[length] = 0;
-    return length;
 }
 
-bool path_decode_whole(const char *name, size_t name_size, uint8_t *key, size_t *size)
+bool path_to_whole(const char *path, size_t path_size, uint8_t *key, size_t *size)
 {
-    size_t count = 0;
-    if (name_size == 0 || name_size > PATH_NAME_MAX)
-        return false;
-    for (size_t i = 0; i < name_size && !is(name, name_size, "%"); i++) {
-        size_t left = name_size - i, bytes_size = 1;
-        if (name[i] == '%' && left >= 3 && memcmp(name + i, "%2F", 3) == 0)
-            key[count] = '/';
-        else if (name[i] == '%' && left >= 3 && memcmp(name + i, "%2E", 3) == 0)
-            key[count] = '.';
-        else if (!decode_tokens(name + i, name[i] == '%' && left >= 3 ? 3 : 1, key + count,
-                                &bytes_size))
+    struct path_place place = {.whole = true};
+    *size = 0;
+    for (;;) {
+        const char *slash = path_size ? memchr(path, '/', path_size) : NULL;
+        size_t name_size = slash ? (size_t)(slash - path) : path_size, bytes_size = 0;
+        enum path_kind kind = path_decode(place, path, name_size, key + *size, &bytes_size);
+        if (kind != (slash ? PATH_PART : PATH_NAME))
             return false;
-        i += name[i] == '%' ? 2 : 0;
-        count++;
+        *size += bytes_size;
+        if (!slash)
+            return true;
+        place.part_length = (uint8_t)(name_size - 2);
+        path += name_size + 1;
+        path_size -= name_size + 1;
     }
-    /* One name a key: only what encoding gives is a name. */
-    char canonical[PATH_NAME_MAX + 1];
-    size_t length = path_encode_whole(key, count, canonical);
-    *size = count;
-    return length == name_size && memcmp(canonical, name, length) == 0;
 }

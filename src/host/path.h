@@ -26,6 +26,7 @@ enum {
 /* What a directory means for the names in it. */
 struct path_place {
     bool root;           /* directly below the mountpoint */
+    bool whole;          /* names are of whole keys, '/' and all: in .ekv/history */
     uint8_t part_length; /* of a part: bytes of its name before the %+; else 0 */
 };
 
@@ -63,8 +64,10 @@ bool path_to_key(const char *path, size_t path_size, uint8_t *key, size_t *size)
 size_t path_from_prefix(const uint8_t *prefix, size_t size, char *path, size_t capacity);
 bool path_to_prefix(const char *path, size_t path_size, uint8_t *prefix, size_t *size);
 
-/* Any bytes as one name (a whole key, '/' as %2F), and back. For names in .ekv/history. */
-size_t path_encode_whole(const uint8_t *key, size_t size, char name[PATH_NAME_MAX + 1]);
-bool path_decode_whole(const char *name, size_t name_size, uint8_t *key, size_t *size);
+/* The path of any key below .ekv/history, and back: one name for the whole key, '/' as %2F, cut
+ * into parts as a component is if it is longer than 255 bytes. Otherwise as path_from_key and
+ * path_to_key. */
+size_t path_from_whole(const uint8_t *key, size_t size, char *path, size_t capacity);
+bool path_to_whole(const char *path, size_t path_size, uint8_t *key, size_t *size);
 
 #endif

@@ -225,22 +225,15 @@ static bool write_old(struct tree *tree, const struct salvage_item *item)
 {
     static const char below[] = ".ekv/history/";
     const struct survey_record *record = item->record;
-    char name[PATH_NAME_MAX + 1], *last;
+    size_t length = sizeof below - 1;
+    char *last;
     make_room(tree, record->key_size);
-    if (path_encode_whole(record->key, record->key_size, name) == 0) {
-        /* Too long for one name: as a path, which ends in a directory of its versions. */
-        size_t length = sizeof below - 1;
-        memcpy(tree->path, below, length);
-        length += path_from_key(record->key, record->key_size, false, tree->path + length,
-                                tree->capacity - length);
-        snprintf(tree->path + length, tree->capacity - length, "/%016llu%s",
-                 (unsigned long long)record->version,
-                 record->kind == EKV_RECORD_DELETE ? ".removed" : "");
-    } else {
-        snprintf(tree->path, tree->capacity, "%s%s/%016llu%s", below, name,
-                 (unsigned long long)record->version,
-                 record->kind == EKV_RECORD_DELETE ? ".removed" : "");
-    }
+    memcpy(tree->path, below, length);
+    length += path_from_whole(record->key, record->key_size, tree->path + length,
+                              tree->capacity - length);
+    snprintf(tree->path + length, tree->capacity - length, "/%016llu%s",
+             (unsigned long long)record->version,
+             record->kind == EKV_RECORD_DELETE ? ".removed" : "");
     if (record->kind != EKV_RECORD_DELETE)
         return write_value(tree, item);
     int directory = enter(tree->root, tree->path, &last);
@@ -254,16 +247,20 @@ static bool write_old(struct tree *tree, const struct salvage_item *item)
     return good;
 }
 
-/* A directory that stays although it is empty. */
+/* A directory that stays although it is empty, or has attributes; the root has an empty key. */
 static bool write_directory(struct tree *tree, const struct survey_record *record)
 {
     struct attr_record beside;
     uint64_t version;
     char *name;
+    if (!attributes_of(tree, record, &beside, &version) || !beside.has_directory)
+        return true;
+    if (record->key_size == 0) {
+        write_xattrs(tree->root, &beside.directory_xattrs);
+        return true;
+    }
     make_room(tree, record->key_size);
-    if (!attributes_of(tree, record, &beside, &version) || !beside.has_directory ||
-        record->key_size == 0 ||
-        path_from_prefix(record->key, record->key_size, tree->path, tree->capacity) == 0)
+    if (path_from_prefix(record->key, record->key_size, tree->path, tree->capacity) == 0)
         return true;
     int directory = enter(tree->root, tree->path, &name);
     bool good = directory >= 0 && (mkdirat(directory, name, 0755) == 0 || errno == EEXIST);
