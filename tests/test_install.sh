@@ -86,3 +86,29 @@ if touch "$work/mnt/other" 2>/dev/null; then
     exit 1
 fi
 fusermount3 -u "$work/mnt"
+
+# mount(8) by type, and by a line in fstab: it finds ekvfs where systems have programs.
+if [ "$(id -u)" != 0 ] || ! command -v mount.fuse3 >/dev/null || ! unshare -m true 2>/dev/null; then
+    exit 0
+fi
+export prefix work
+unshare -m bash -eu -s <<'END'
+mount --make-rprivate /
+mount --bind "$prefix/bin" /usr/local/bin
+mount -t fuse.ekvfs -o ro,noatime "$work/image" "$work/mnt"
+[ "$(cat "$work/mnt/key")" = value ] || { echo "mount -t fuse.ekvfs shows something else"; exit 1; }
+[ "$(findmnt -no FSTYPE,SOURCE "$work/mnt" | tr -s ' ')" = "fuse.ekvfs $work/image" ] ||
+    { echo "findmnt says $(findmnt -no FSTYPE,SOURCE "$work/mnt")"; exit 1; }
+umount "$work/mnt"
+echo "$work/image $work/mnt fuse.ekvfs noauto,nofail,x-systemd.automount,sync,uid=12 0 0" >"$work/fstab"
+mount -T "$work/fstab" "$work/mnt"
+[ "$(stat -c %u "$work/mnt/key")" = 12 ] || { echo "an option of fstab was lost"; exit 1; }
+echo changed >"$work/mnt/key"
+umount "$work/mnt"
+for i in $(seq 100); do # umount does not wait for the daemon
+    [ "$("$prefix/bin/ekv" -C "$work/image" get key 2>/dev/null)" = changed ] && exit 0
+    sleep 0.1
+done
+echo "what was written to a mount by fstab is not there"
+exit 1
+END

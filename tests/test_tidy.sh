@@ -46,4 +46,14 @@ for file in $sources; do
         ;;
     esac
 done
+# What is promised names the tests that show it.
+rows=$(sed -n 's/^| .* | \(`.*\) |$/\1/p' tests/PROMISES.md | sed 's/; `/\n`/g')
+[ -n "$rows" ] || complain "tests/PROMISES.md has no rows"
+while IFS= read -r row; do
+    file=${row#\`} words=${row#*: }
+    file=tests/${file%%\`*}
+    grep -qsF -- "$words" "$file" || complain "tests/PROMISES.md: $file does not have '$words'"
+done <<END
+$rows
+END
 exit $failed
