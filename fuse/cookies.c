@@ -11,6 +11,7 @@
 
 struct listed {
     uint32_t start; /* in `bytes` */
+    uint32_t hash;
     uint8_t size;
     bool directory;
 };
@@ -52,15 +53,16 @@ static uint32_t hash(const char *name, size_t size)
     return state ^ state >> 15;
 }
 
-/* The slot of a name, or the free one where it belongs. */
-static uint32_t *slot_of(const struct cookies *cookies, const char *name, size_t size)
+/* The slot of a name, or the free one where it belongs; of a NULL name the latter. */
+static uint32_t *slot_of(const struct cookies *cookies, uint32_t name_hash, const char *name,
+                         size_t size)
 {
     uint32_t mask = cookies->slot_count - 1;
-    for (uint32_t at = hash(name, size) & mask;; at = (at + 1) & mask) {
+    for (uint32_t at = name_hash & mask;; at = (at + 1) & mask) {
         uint32_t *slot = &cookies->slots[at];
         const struct listed *listed = *slot ? &cookies->listed[*slot - 1] : NULL;
-        if (!listed ||
-            (listed->size == size && memcmp(cookies->bytes + listed->start, name, size) == 0))
+        if (!listed || (name && listed->hash == name_hash && listed->size == size &&
+                        memcmp(cookies->bytes + listed->start, name, size) == 0))
             return slot;
     }
 }
@@ -76,10 +78,8 @@ static bool grow_slots(struct cookies *cookies)
     free(cookies->slots);
     cookies->slots = slots;
     cookies->slot_count = old ? 2 * old : 64;
-    for (uint32_t i = 0; i < cookies->count; i++) {
-        const struct listed *listed = &cookies->listed[i];
-        *slot_of(cookies, cookies->bytes + listed->start, listed->size) = i + 1;
-    }
+    for (uint32_t i = 0; i < cookies->count; i++)
+        *slot_of(cookies, cookies->listed[i].hash, NULL, 0) = i + 1;
     return true;
 }
 
@@ -109,12 +109,15 @@ bool cookies_number(struct cookies *cookies, const char *name, size_t name_size,
 {
     pthread_mutex_lock(&cookies->lock);
     bool done = grow_slots(cookies);
-    uint32_t *slot = done ? slot_of(cookies, name, name_size) : NULL;
+    uint32_t name_hash = hash(name, name_size);
+    uint32_t *slot = done ? slot_of(cookies, name_hash, name, name_size) : NULL;
     if (done && *slot == 0) {
         done = grow(cookies, name_size);
         if (done) {
             cookies->listed[cookies->count] =
-                (struct listed){.start = (uint32_t)cookies->bytes_size, .size = (uint8_t)name_size};
+                (struct listed){.start = (uint32_t)cookies->bytes_size,
+                                .hash = name_hash,
+                                .size = (uint8_t)name_size};
             memcpy(cookies->bytes + cookies->bytes_size, name, name_size);
             cookies->bytes_size += name_size;
             *slot = ++cookies->count;

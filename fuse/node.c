@@ -88,10 +88,14 @@ static struct node *find_id(const struct node_table *table, uint64_t id)
     return node;
 }
 
-static struct node *find_name(const struct node_table *table, const struct node *parent,
-                              const char *name, size_t name_size)
+static uint32_t hash_name(const struct node *parent, const char *name, size_t name_size)
 {
-    uint32_t name_hash = (uint32_t)hash(name, name_size, parent->id);
+    return (uint32_t)hash(name, name_size, parent->id);
+}
+
+static struct node *find_hashed(const struct node_table *table, const struct node *parent,
+                                const char *name, size_t name_size, uint32_t name_hash)
+{
     struct node *node = *name_bucket(table, name_hash);
     while (node && !(node->name_hash == name_hash && node->parent == parent &&
                      node->name_size == name_size && memcmp(node->name, name, name_size) == 0))
@@ -99,12 +103,23 @@ static struct node *find_name(const struct node_table *table, const struct node 
     return node;
 }
 
-static void enter_name(struct node_table *table, struct node *node)
+static struct node *find_name(const struct node_table *table, const struct node *parent,
+                              const char *name, size_t name_size)
 {
-    node->name_hash = (uint32_t)hash(node->name, node->name_size, node->parent->id);
+    return find_hashed(table, parent, name, name_size, hash_name(parent, name, name_size));
+}
+
+static void enter_hashed(struct node_table *table, struct node *node)
+{
     struct node **bucket = name_bucket(table, node->name_hash);
     node->next_by_name = *bucket;
     *bucket = node;
+}
+
+static void enter_name(struct node_table *table, struct node *node)
+{
+    node->name_hash = hash_name(node->parent, node->name, node->name_size);
+    enter_hashed(table, node);
 }
 
 static void leave_name(struct node_table *table, struct node *node)
@@ -143,7 +158,7 @@ static void grow(struct node_table *table)
             next = node->next_by_id;
             enter_id(table, node);
             if (node->parent && !node->unlinked)
-                enter_name(table, node);
+                enter_hashed(table, node);
         }
     }
     free(old_by_id);
@@ -236,10 +251,11 @@ static uint64_t new_id(const struct node_table *table, const struct key *key, en
 }
 
 static struct node *add(struct node_table *table, struct node *parent, const char *name,
-                        size_t name_size, struct view *view, enum node_kind kind,
-                        const struct key *key)
+                        size_t name_size, uint32_t name_hash, struct view *view,
+                        enum node_kind kind, const struct key *key)
 {
-    if (table->count > table->buckets)
+    /* Each node of a chain that is walked is not in the processor's cache. */
+    if (2 * table->count > table->buckets)
         grow(table);
     struct node *node = calloc(1, sizeof *node);
     char *copy = malloc(name_size);
@@ -258,8 +274,9 @@ static struct node *add(struct node_table *table, struct node *parent, const cha
     node->name_size = (uint16_t)name_size;
     node->parent = parent;
     parent->refs++;
+    node->name_hash = name_hash;
     enter_id(table, node);
-    enter_name(table, node);
+    enter_hashed(table, node);
     table->count++;
     return node;
 }
@@ -277,13 +294,14 @@ struct node *node_obtain(struct node_table *table, struct node *parent, const ch
                          size_t bytes_size, const struct key *key)
 {
     pthread_mutex_lock(&table->lock);
-    struct node *node = find_name(table, parent, name, name_size);
+    uint32_t name_hash = hash_name(parent, name, name_size);
+    struct node *node = find_hashed(table, parent, name, name_size, name_hash);
     if (node && node->kind != kind) { /* it became something else */
         unlink_node(table, node);
         node = NULL;
     }
     if (!node) {
-        node = add(table, parent, name, name_size, parent->view, kind, key);
+        node = add(table, parent, name, name_size, name_hash, parent->view, kind, key);
         if (node) {
             node->path_kind = path_kind;
             node->bytes_size = (uint16_t)bytes_size;
@@ -300,9 +318,11 @@ struct node *node_add_top(struct node_table *table, struct node *parent, const c
 {
     struct node *node = NULL;
     pthread_mutex_lock(&table->lock);
-    *exists = find_name(table, parent, name, name_size);
+    uint32_t name_hash = hash_name(parent, name, name_size);
+    *exists = find_hashed(table, parent, name, name_size, name_hash);
     if (!*exists)
-        node = add(table, parent, name, name_size, view, NODE_DIRECTORY, &(struct key){0});
+        node =
+            add(table, parent, name, name_size, name_hash, view, NODE_DIRECTORY, &(struct key){0});
     if (node) {
         node->top = true;
         view->top = node;
