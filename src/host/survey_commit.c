@@ -96,9 +96,10 @@ static int mark_replayed(struct survey *survey)
         sector = info->solved ? sector_numbered(survey, sequence) : info->next;
     }
     sector = manifest->replay_sector;
+    if (!manifest->found || !manifest->whole || sector >= count || survey->parts->replayed[sector])
+        return EKV_OK;
     const struct survey_sector *first = &survey->sectors[sector];
-    bool missing = first->role == SURVEY_MISSING && first->kind == 0;
-    if (!manifest->found || !manifest->whole || survey->parts->replayed[sector] || missing)
+    if (first->role == SURVEY_MISSING && first->kind == 0)
         return EKV_OK;
     manifest->whole = false;
     if (survey->parts->filter)
