@@ -384,7 +384,7 @@ enum { FILTER_SECTORS_MAX = 60 };
 
 /* --- Filter ---------------------------------------------------------------------------------- */
 
-void ekv_build_filter_begin(struct ekv_builder *builder)
+void ekv_build_filter_begin(struct ekv_builder *builder, const struct ekv_memtable *table)
 {
     const struct ekv_format *format = format_of(builder);
     uint32_t per_sector = ekv_filter_sector_blocks(format);
@@ -394,6 +394,7 @@ void ekv_build_filter_begin(struct ekv_builder *builder)
     builder->run.filter_blocks = (uint16_t)blocks;
     builder->filter_next = builder->filter_first = builder->filter_end = 0;
     builder->filter_base = 0;
+    builder->table = table;
 }
 
 static bool filter_has_map(const struct ekv_builder *builder)
@@ -431,7 +432,15 @@ static int filter_place(struct ekv_builder *builder)
     return EKV_OK;
 }
 
-/* Sets the bit of an entry's key if it falls into the blocks at hand. */
+/* Sets the bits of a key if it falls into the blocks at hand. */
+static void filter_add(struct ekv_builder *builder, uint32_t hash)
+{
+    uint32_t block = ekv_filter_block(hash, builder->run.filter_blocks);
+    if (block >= builder->filter_first && block < builder->filter_end)
+        ekv_filter_set(builder->pages + (block - builder->filter_first) * EKV_FILTER_BLOCK_SIZE + 2,
+                       hash);
+}
+
 static int filter_entry(struct ekv_builder *builder, uint32_t address)
 {
     const struct ekv_log *log = builder->index->log;
@@ -441,13 +450,9 @@ static int filter_entry(struct ekv_builder *builder, uint32_t address)
     if (error)
         return error == EKV_NOT_FOUND ? EKV_OK : error; /* stale by now: nobody asks for it */
     error = ekv_record_hash(log, &found.record, &hash);
-    if (error)
-        return error;
-    uint32_t block = ekv_filter_block(hash, builder->run.filter_blocks);
-    if (block >= builder->filter_first && block < builder->filter_end)
-        ekv_filter_set(builder->pages + (block - builder->filter_first) * EKV_FILTER_BLOCK_SIZE + 2,
-                       hash);
-    return EKV_OK;
+    if (!error)
+        filter_add(builder, hash);
+    return error;
 }
 
 /* The fingerprints that keys in the blocks at hand can have. */
@@ -463,21 +468,15 @@ static void filter_fingerprints(const struct ekv_builder *builder, uint32_t *fir
     }
 }
 
-/* Fills the next blocks, as many as there are pages for, from the leaves; only the keys whose
- * fingerprint allows one of these blocks are read. */
-static int filter_fill(struct ekv_builder *builder)
+/* Adds what the leaves hold; only the keys whose fingerprint allows one of the blocks at hand are
+ * read. */
+static int filter_leaves(struct ekv_builder *builder)
 {
     const struct ekv_index *index = builder->index;
     const struct ekv_format *format = format_of(builder);
     const struct ekv_run *run = &builder->run;
     uint32_t size = format->pointer_size + 1, first, last;
-    uint32_t pages = builder->page_count - filter_has_map(builder);
     struct ekv_run_cursor cursor;
-    builder->filter_first = builder->filter_next;
-    builder->filter_end =
-        ekv_min(run->filter_blocks,
-                builder->filter_first + pages * (EKV_PAGE_SIZE / EKV_FILTER_BLOCK_SIZE));
-    memset(builder->pages, 0xff, pages * EKV_PAGE_SIZE);
     filter_fingerprints(builder, &first, &last);
     int error = ekv_run_leaf_first(index, run, &cursor);
     while (!error) {
@@ -493,9 +492,28 @@ static int filter_fill(struct ekv_builder *builder)
         if (!error)
             error = ekv_run_leaf_next(index, run, &cursor);
     }
-    if (error != EKV_NOT_FOUND)
-        builder->filter_end = builder->filter_first; /* nothing is at hand */
     return error == EKV_NOT_FOUND ? EKV_OK : error;
+}
+
+/* Fills the next blocks, as many as there are pages for. */
+static int filter_fill(struct ekv_builder *builder)
+{
+    const struct ekv_run *run = &builder->run;
+    uint32_t pages = builder->page_count - filter_has_map(builder);
+    int error = EKV_OK;
+    builder->filter_first = builder->filter_next;
+    builder->filter_end =
+        ekv_min(run->filter_blocks,
+                builder->filter_first + pages * (EKV_PAGE_SIZE / EKV_FILTER_BLOCK_SIZE));
+    memset(builder->pages, 0xff, pages * EKV_PAGE_SIZE);
+    if (builder->table)
+        for (uint32_t i = 0; i < builder->table->count; i++)
+            filter_add(builder, builder->table->slots[i].hash);
+    else
+        error = filter_leaves(builder);
+    if (error)
+        builder->filter_end = builder->filter_first; /* nothing is at hand */
+    return error;
 }
 
 /* A filter of several sectors is found through a map of their addresses. */

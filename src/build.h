@@ -2,6 +2,7 @@
 #ifndef EKV_BUILD_H
 #define EKV_BUILD_H
 
+#include "memtable.h"
 #include "run.h"
 
 struct ekv_builder {
@@ -21,6 +22,7 @@ struct ekv_builder {
     uint32_t filter_next;              /* first block not yet written */
     uint32_t filter_first, filter_end; /* blocks in the buffers */
     uint32_t filter_base;              /* where the blocks of the current sector begin */
+    const struct ekv_memtable *table;  /* NULL, or what the run was made from */
 };
 
 /* Levels of pages that runs of a store of this geometry can need. */
@@ -46,8 +48,9 @@ EKV_MUST_CHECK int ekv_build_add(struct ekv_builder *builder, uint32_t address,
  */
 EKV_MUST_CHECK int ekv_build_finish(struct ekv_builder *builder);
 
-/* Plans a filter for the finished run. */
-void ekv_build_filter_begin(struct ekv_builder *builder);
+/* Plans a filter for the finished run. `table`, if not NULL, holds its keys (and perhaps others)
+ * and stays until the filter is done: it spares the reads of the leaves. */
+void ekv_build_filter_begin(struct ekv_builder *builder, const struct ekv_memtable *table);
 
 /* Writes one page of the filter; `done` when it was the last. Flash: one program; when the buffers
  * are used up also reads all leaves of the run and the keys that fall into the next blocks.

@@ -106,7 +106,7 @@ static int lay_out(struct ekv **db, const struct ekv_flash *flash, uint64_t stor
         return EKV_GEOMETRY; /* sectors too small for a manifest of so many */
     self->log.sectors = &self->sectors;
     self->index.log = &self->log;
-    self->index.page = self->page;
+    self->index.page = &self->page;
     self->index.sector = EKV_NO_SECTOR;
     ekv_memtable_init(&self->memtable, (struct ekv_slot *)(void *)(bytes + plan.slots), slots,
                       bytes + plan.hints);
@@ -411,10 +411,10 @@ int ekv_work(struct ekv *db, bool *more)
 static int commit(struct ekv *db, uint32_t address, const struct ekv_found *old)
 {
     struct ekv_record record;
-    int error = ekv_log_flush(&db->log);
-    if (error)
-        return error;
-    error = ekv_record_read(&db->log, address, &record);
+    int error = ekv_record_read(&db->log, address, &record); /* most of it is still in the buffer */
+    int flushed = ekv_log_flush(&db->log);
+    if (flushed)
+        return flushed;
     if (!error)
         error = ekv_apply(db, &record, old);
     if (error) {

@@ -24,32 +24,31 @@ uint32_t ekv_flush_sectors(const struct ekv *db)
     return ekv_flush_size(db) / (format->geometry.sector_size - format->body_offset) + 1;
 }
 
-/* True if the slot repeats the key of the one before it in a version that nobody sees and that is
- * not retained. `newest` is the record of the newest version of the key of the slots so far. */
+/* True if the slot, whose record is `record`, repeats the key of the one before it in a version
+ * that nobody sees and that is not retained. `newest` is the record of the newest version of the
+ * key of the slots so far. */
 static int is_hidden(struct ekv *db, const struct ekv_slot *slots, uint32_t index,
-                     struct ekv_record *newest, bool *hidden)
+                     const struct ekv_record *record, struct ekv_record *newest, bool *hidden)
 {
     uint8_t prefix[EKV_KEY_PREFIX];
-    struct ekv_record record, newer;
+    struct ekv_record newer;
     struct ekv_key key;
     uint64_t version, newer_version;
     bool retained;
-    int order;
+    int error = EKV_OK, order = 1;
     *hidden = false;
-    if (index == 0 || slots[index].hash != slots[index - 1].hash)
-        return ekv_record_at(&db->log, slots[index].address, newest);
-    int error = ekv_record_read(&db->log, slots[index].address, &record);
-    if (!error)
+    if (index > 0 && slots[index].hash == slots[index - 1].hash) {
         error = ekv_record_read(&db->log, slots[index - 1].address, &newer);
-    if (!error)
-        error = ekv_record_key(&db->log, &record, prefix, &key);
-    if (!error)
-        error = ekv_record_compare(&db->log, &newer, key, &order);
+        if (!error)
+            error = ekv_record_key(&db->log, record, prefix, &key);
+        if (!error)
+            error = ekv_record_compare(&db->log, &newer, key, &order);
+    }
     if (!error && order != 0)
-        *newest = record;
+        *newest = *record;
     if (error || order != 0)
         return error;
-    error = ekv_is_retained(db, newest, &record, &retained);
+    error = ekv_is_retained(db, newest, record, &retained);
     if (!error)
         error = ekv_log_version(&db->log, slots[index].address, &version);
     if (!error)
@@ -60,17 +59,14 @@ static int is_hidden(struct ekv *db, const struct ekv_slot *slots, uint32_t inde
 
 static int add_all(struct ekv *db, const struct ekv_memtable *table)
 {
-    struct ekv_record newest;
+    struct ekv_record record, newest;
     for (uint32_t i = 0; i < table->count; i++) {
-        struct ekv_record record;
-        bool hidden;
+        bool hidden = false;
         uint32_t address = table->slots[i].address;
-        int error = is_hidden(db, table->slots, i, &newest, &hidden);
-        if (!error && hidden)
-            continue;
+        int error = ekv_record_read(&db->log, address, &record);
         if (!error)
-            error = ekv_record_read(&db->log, address, &record);
-        if (!error)
+            error = is_hidden(db, table->slots, i, &record, &newest, &hidden);
+        if (!error && !hidden)
             error = ekv_build_add(&db->builder, address, &record);
         if (error)
             return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
@@ -84,7 +80,7 @@ static int build(struct ekv *db, const struct ekv_memtable *table)
     int error = add_all(db, table);
     bool done = db->catalog.run_count == 0; /* nothing below it that a filter could spare */
     if (!error && !done)
-        ekv_build_filter_begin(&db->builder);
+        ekv_build_filter_begin(&db->builder, table);
     while (!error && !done)
         error = ekv_build_filter_step(&db->builder, &done);
     if (error && db->builder.run.root != 0)

@@ -28,7 +28,7 @@ struct ekv_log {
 };
 
 /* A record as its first bytes tell it; `peek` holds them. */
-enum { EKV_RECORD_PEEK = 32 };
+enum { EKV_RECORD_PEEK = 24 };
 
 struct ekv_record {
     struct ekv_record_layout layout;

@@ -184,7 +184,7 @@ static int smallest(struct ekv *db, uint32_t *number)
 /* The entries of one key, as they are passed over. */
 struct passed {
     struct ekv_record newest;
-    uint64_t newer; /* version of the entry before */
+    uint32_t before; /* address of the entry before */
     bool begun;
     bool gone; /* with a delete that nobody needs the older versions go, too */
 };
@@ -194,24 +194,25 @@ struct passed {
 static int merge_entry(struct ekv *db, struct passed *passed, uint32_t address)
 {
     struct ekv_record record;
-    uint64_t version = 0;
-    bool retained = false;
+    uint64_t version, newer;
+    bool kept = false;
     int error = ekv_record_read(&db->log, address, &record);
-    if (!error && (db->snapshots || db->retain_count > 1))
-        error = ekv_log_version(&db->log, address, &version);
     if (!error && !passed->begun) {
         passed->newest = record;
         passed->gone =
             db->merge.oldest && !db->snapshots && ekv_record_kind(&record) == EKV_RECORD_DELETE;
-    } else if (!error && !passed->gone) {
-        error = ekv_is_retained(db, &passed->newest, &record, &retained);
+        kept = !passed->gone;
+    } else if (!error && !passed->gone && (db->snapshots || db->retain_count > 1)) {
+        error = ekv_log_version(&db->log, address, &version);
+        if (!error)
+            error = ekv_log_version(&db->log, passed->before, &newer);
+        if (!error && version != newer)
+            error = ekv_is_retained(db, &passed->newest, &record, &kept);
+        kept = !error && (kept || ekv_snapshot_between(db, version, newer));
     }
-    retained &= version != passed->newer;
-    bool seen = passed->begun ? retained || ekv_snapshot_between(db, version, passed->newer)
-                              : !passed->gone;
-    if (!error && seen)
+    if (!error && kept)
         error = ekv_build_add(&db->merge.builder, address, &record);
-    passed->newer = version;
+    passed->before = address;
     passed->begun = true;
     return error;
 }
@@ -222,7 +223,7 @@ static int merge_key(struct ekv *db, uint32_t first)
 {
     struct ekv_merge *merge = &db->merge;
     struct ekv_source key = merge->inputs[first];
-    struct passed passed = {.newer = EKV_VERSION_MAX};
+    struct passed passed = {0};
     int error = EKV_OK;
     for (uint32_t i = first; !error && i < merge->count; i++) {
         while (!error && merge->inputs[i].place.address != 0) {
@@ -316,7 +317,7 @@ static int finish_step(struct ekv *db)
         return error;
     if (merge->oldest || merge->builder.run.entry_count == 0)
         return commit(db);
-    ekv_build_filter_begin(&merge->builder);
+    ekv_build_filter_begin(&merge->builder, NULL);
     merge->phase = EKV_MERGE_FILTER;
     return EKV_OK;
 }

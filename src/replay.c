@@ -381,14 +381,15 @@ static int is_blank(struct ekv *db, uint32_t sector, uint32_t offset, bool *blan
 {
     const struct ekv_format *format = ekv_format_of(db);
     *blank = true;
+    db->page.run_id = 0;
     while (*blank && offset < format->geometry.sector_size) {
         uint32_t address = ekv_address(format, sector, offset);
         uint32_t size = ekv_page_room(address);
-        int error = ekv_sectors_read(&db->sectors, address, db->page, size);
+        int error = ekv_sectors_read(&db->sectors, address, db->page.bytes, size);
         if (error)
             return error;
         for (uint32_t i = 0; i < size && *blank; i++)
-            *blank = db->page[i] == 0xff;
+            *blank = db->page.bytes[i] == 0xff;
         offset += size;
     }
     return EKV_OK;

@@ -20,25 +20,13 @@ uint32_t ekv_page_crc(const struct ekv_format *format, uint32_t run_id, uint32_t
     return ekv_crc32c(ekv_format_seed(format, EKV_KIND_INDEX, run_id, address), bytes, size);
 }
 
-int ekv_page_read(const struct ekv_index *index, const struct ekv_run *run, uint32_t address,
-                  uint8_t level, struct ekv_page *page)
+static int page_check(const struct ekv_format *format, const struct ekv_run *run, uint32_t address,
+                      uint8_t level, struct ekv_page *page)
 {
-    const struct ekv_flash *flash = &index->log->sectors->flash;
-    const struct ekv_format *format = &index->log->sectors->format;
-    uint32_t room = ekv_page_room(address);
-    if (room < EKV_PAGE_HEAD_SIZE || address >= ekv_flash_size(flash))
-        return EKV_CORRUPT;
-    page->bytes = ekv_mends_map(&index->log->sectors->mends, flash, address, room);
-    if (!page->bytes) {
-        int error = ekv_sectors_read(index->log->sectors, address, index->page, room);
-        if (error)
-            return error;
-        page->bytes = index->page;
-    }
     page->level = page->bytes[4];
     page->count = page->bytes[5];
     page->size = page->bytes[6] + 1u;
-    if (page->size < EKV_PAGE_HEAD_SIZE || page->size > room)
+    if (page->size < EKV_PAGE_HEAD_SIZE || page->size > ekv_page_room(address))
         return EKV_CORRUPT;
     uint32_t crc = ekv_page_crc(format, run->id, address, page->bytes + EKV_CRC_SIZE,
                                 page->size - EKV_CRC_SIZE);
@@ -50,15 +38,40 @@ int ekv_page_read(const struct ekv_index *index, const struct ekv_run *run, uint
     return level > 0 || whole ? EKV_OK : EKV_CORRUPT;
 }
 
+int ekv_page_read(const struct ekv_index *index, const struct ekv_run *run, uint32_t address,
+                  uint8_t level, struct ekv_page *page)
+{
+    const struct ekv_sectors *sectors = index->log->sectors;
+    struct ekv_page_buffer *buffer = index->page;
+    uint32_t room = ekv_page_room(address);
+    if (room < EKV_PAGE_HEAD_SIZE || address >= ekv_flash_size(&sectors->flash))
+        return EKV_CORRUPT;
+    page->bytes = ekv_mends_map(&sectors->mends, &sectors->flash, address, room);
+    if (page->bytes)
+        return page_check(&sectors->format, run, address, level, page);
+    bool held = buffer->run_id == run->id && buffer->address == address;
+    page->bytes = buffer->bytes;
+    buffer->run_id = 0;
+    int error = held ? EKV_OK : ekv_sectors_read(sectors, address, buffer->bytes, room);
+    if (!error)
+        error = page_check(&sectors->format, run, address, level, page);
+    if (error)
+        return error;
+    buffer->run_id = run->id;
+    buffer->address = address;
+    return EKV_OK;
+}
+
 bool ekv_page_flipped(const struct ekv_index *index, const struct ekv_run *run, uint32_t address,
                       struct ekv_mend *mend)
 {
     const struct ekv_sectors *sectors = index->log->sectors;
     uint32_t room = ekv_page_room(address);
-    if (room < EKV_PAGE_HEAD_SIZE || ekv_sectors_read(sectors, address, index->page, room))
+    index->page->run_id = 0;
+    if (room < EKV_PAGE_HEAD_SIZE || ekv_sectors_read(sectors, address, index->page->bytes, room))
         return false;
     uint32_t seed = ekv_format_seed(&sectors->format, EKV_KIND_INDEX, run->id, address);
-    return ekv_mend_find(index->page, room, seed, address, (struct ekv_sized){1, 1}, mend);
+    return ekv_mend_find(index->page->bytes, room, seed, address, (struct ekv_sized){1, 1}, mend);
 }
 
 int ekv_entry_read(const struct ekv_log *log, uint32_t address, uint32_t sequence,

@@ -26,12 +26,20 @@ struct ekv_run {
     uint8_t height;
 };
 
+/* The page that was read last and found good. Ids of runs are not used again, so what stands there
+ * on flash never changes; run 0: nothing is held. */
+struct ekv_page_buffer {
+    uint32_t run_id;
+    uint32_t address;
+    uint8_t bytes[EKV_PAGE_SIZE];
+};
+
 /* The index: where pages and records are read from, and where the next page goes. `page` is the one
  * buffer that all readers share when the flash is not mapped. The live count of an index sector is
  * the number of pages and filters in it that runs still use. */
 struct ekv_index {
     struct ekv_log *log;
-    uint8_t *page;
+    struct ekv_page_buffer *page;
     uint32_t sector; /* that pages are appended to, or EKV_NO_SECTOR */
     uint32_t offset;
 };
@@ -45,7 +53,7 @@ struct ekv_page {
 };
 
 /* Reads and checks a page of a run. `level`: what it must be. Errors: EKV_CORRUPT.
- * Flash: one read. */
+ * Flash: one read; none for the page that was read last. */
 EKV_MUST_CHECK int ekv_page_read(const struct ekv_index *index, const struct ekv_run *run,
                                  uint32_t address, uint8_t level, struct ekv_page *page);
 

@@ -74,7 +74,7 @@ struct ekv {
     bool recovered;
     bool rewritten; /* the log began anew without a flush: slots may lead before replay's begin */
     uint64_t tail;  /* unclean: log position where the last session's records end */
-    uint8_t page[EKV_PAGE_SIZE];
+    struct ekv_page_buffer page;
 };
 
 static inline const struct ekv_format *ekv_format_of(const struct ekv *db)

@@ -28,7 +28,8 @@ struct entry {
 static struct layers on;
 static struct ekv_index in;
 static struct ekv_builder builder;
-static uint8_t page[EKV_PAGE_SIZE], pages[EKV_RUN_HEIGHT_MAX * EKV_PAGE_SIZE];
+static struct ekv_page_buffer page;
+static uint8_t pages[EKV_RUN_HEIGHT_MAX * EKV_PAGE_SIZE];
 static struct entry entries[ENTRIES_MAX];
 static uint32_t count;
 
@@ -36,7 +37,8 @@ static void start(struct ekv_geometry geometry)
 {
     layers_start(&on, geometry, NOR_FRESH);
     assert_ok(ekv_log_start(&on.log, 1, 0));
-    in = (struct ekv_index){.log = &on.log, .page = page, .sector = EKV_NO_SECTOR};
+    page.run_id = 0;
+    in = (struct ekv_index){.log = &on.log, .page = &page, .sector = EKV_NO_SECTOR};
     builder = (struct ekv_builder){.index = &in,
                                    .pages = pages,
                                    .height_max = ekv_build_height(&geometry),
@@ -103,7 +105,7 @@ static struct ekv_run build(bool filter)
     assert_ok(ekv_build_finish(&builder));
     if (filter) {
         bool done = false;
-        ekv_build_filter_begin(&builder);
+        ekv_build_filter_begin(&builder, NULL);
         while (!done)
             assert_ok(ekv_build_filter_step(&builder, &done));
     }
