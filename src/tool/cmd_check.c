@@ -55,7 +55,7 @@ static void print_line(const struct report *report, const struct survey_finding 
     }
     printf("0x%08llx %s: %s", offset, finding->code, finding->text);
     if (finding->key)
-        printf(" (%s '%s')", finding->space == EKV_USER ? "key" : "aside of",
+        printf(" (%s '%s')", finding->space == EKV_USER ? "key" : "attributes of",
                key_text(finding->key, finding->key_size));
     puts(finding->note ? "; in what is not in use" : "");
 }

@@ -67,7 +67,7 @@ static void print_json(const struct scan *a, const struct scan *b)
                                : !b ? "removed"
                                     : "changed");
     if (there->space == EKV_ASIDE)
-        json_object_set_new(object, "space", json_string("attributes"));
+        json_object_set_new(object, "space", json_string(SPACE_ATTRIBUTES));
     json_set_bytes(object, "key", there->key, there->key_size);
     const struct scan *sides[] = {a, b};
     static const char *const names[] = {"a", "b"};

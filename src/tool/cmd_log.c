@@ -70,7 +70,7 @@ static void log_text(const struct log_request *request,
         else
             printf("    %-6s  %10llu  ", operation_of(record), (unsigned long long)record->size);
         print_bytes(record->key, record->key_size, true);
-        puts(record->space == EKV_USER ? "" : "  (aside)");
+        puts(record->space == EKV_USER ? "" : "  (attributes)");
     }
 }
 
@@ -138,7 +138,7 @@ const struct command command_log = {
 /* --- history --------------------------------------------------------------------------------- */
 
 static const struct option_spec history_options[] = {
-    {"aside", 'a', NULL, "the key in the space where hosts keep modes, times and links"},
+    {"attributes", 'a', NULL, "what hosts keep beside the key: modes, times, links"},
     {0},
 };
 
@@ -215,15 +215,15 @@ static int run_history(struct tool *tool)
     const char *value;
     char **operands;
     int count, option;
-    bool aside = false;
+    bool attributes = false;
     while ((option = tool_option(tool, &value)) > 0)
-        aside = true;
+        attributes = true;
     if (option != OPTION_END)
         return tool_option_status(tool, option);
     if (!tool_operands(tool, 1, 1, &operands, &count))
         return STATUS_FAILED;
     struct ekv_key key = ekv_key(operands[0], strlen(operands[0]));
-    key.space = aside ? EKV_ASIDE : EKV_USER;
+    key.space = attributes ? EKV_ASIDE : EKV_USER;
     if (look_open(tool, &look, &key) != EKV_OK)
         return STATUS_FAILED;
     int status = print_history(&look, key);

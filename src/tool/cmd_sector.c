@@ -159,7 +159,7 @@ static void text_record(const struct printing *printing, const struct survey_ite
     print_bytes(item->bytes + layout->head_size,
                 layout->key_size < KEY_SHOWN ? layout->key_size : KEY_SHOWN, true);
     printf("%s%s, value %u bytes", layout->key_size > KEY_SHOWN ? "..." : "",
-           layout->type & EKV_RECORD_ASIDE ? " (aside)" : "", layout->value_size);
+           layout->type & EKV_RECORD_ASIDE ? " (attributes)" : "", layout->value_size);
     if (!record)
         return;
     printf(", version %llu, %s%s", (unsigned long long)record->version, look_state(record),

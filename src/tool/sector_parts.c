@@ -71,7 +71,7 @@ static void print_state(const uint8_t *at)
            (unsigned)ekv_load(at + 4, 3), ekv_load32(at + 7), (unsigned)ekv_load(at + 11, 3),
            ekv_load32(at), (unsigned)ekv_load(at + 29, 3));
     line("");
-    printf("counted to %llu, in runs to %llu: %u keys, %u aside, %llu bytes live\n",
+    printf("counted to %llu, in runs to %llu: %u keys, %u with attributes, %llu bytes live\n",
            (unsigned long long)ekv_load(at + 14, 6), (unsigned long long)ekv_load(at + 40, 6),
            ekv_load32(at + 20), ekv_load32(at + 36), (unsigned long long)ekv_load(at + 24, 5));
 }

@@ -106,7 +106,7 @@ function keyRow(key, index, changed) {
     "aria-posinset": index + 1, "aria-setsize": list.rows.length,
     style: `top: ${index * ROW_HEIGHT}px`, title: key.text, onclick: () => chooseKey(key.index, -1) },
   make("b", {}, key.text || "(the empty key)"),
-  key.space ? make("span", { class: "tag old", title: "kept beside the keys by a host" }, "aside") : null,
+  key.space ? make("span", { class: "tag old", title: "kept beside the keys by a host" }, "attributes") : null,
   make("span", { class: "preview" }, there ? preview(records[at]) : "removed"),
   make("span", { class: "size" }, there ? sizeText(recordOf.size(records[at])) : ""));
 }
