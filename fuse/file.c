@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "buffer.h"
 #include "report.h"
 #include "xattr.h"
 
@@ -105,7 +106,7 @@ void file_release(struct fs *fs, struct file *file)
     space_release(&fs->space, &file->reserved);
     node_unref(&fs->nodes, file->node);
     pthread_rwlock_destroy(&file->lock);
-    free(file->data);
+    buffer_give(file->data, file->capacity);
     free(file->xattrs);
     free(file);
 }
@@ -145,7 +146,14 @@ static bool make_room(struct file *file, size_t size)
         capacity = size;
     if (capacity < 256)
         capacity = 256;
-    uint8_t *data = realloc(file->data, capacity);
+    uint8_t *data = buffer_take(size, &capacity);
+    if (data) {
+        if (file->size > 0)
+            memcpy(data, file->data, file->size);
+        buffer_give(file->data, file->capacity);
+    } else {
+        data = realloc(file->data, capacity);
+    }
     if (!data)
         return false;
     file->data = data;
@@ -155,7 +163,7 @@ static bool make_room(struct file *file, size_t size)
 
 static void drop_content(struct file *file)
 {
-    free(file->data);
+    buffer_give(file->data, file->capacity);
     file->data = NULL;
     file->size = file->capacity = 0;
     file->loaded = false;

@@ -412,6 +412,45 @@ static void a_full_disk_is_an_error_for_good(void **state)
     assert_int_equal(status, 0);
 }
 
+/* Erases that follow each other map what comes next: up to the end of the image, and of the file.
+ */
+static void sectors_erased_in_a_row_are_those_alone(void **state)
+{
+    enum { SECTOR = 4096, SECTORS = 300 };
+    static uint8_t expected[SECTORS * SECTOR], stamp[4] = {1, 2, 3, 4};
+    struct image_window window = {.offset = 1536, .size = sizeof expected};
+    (void)state;
+    make_file(sizeof expected + 3 * SECTOR);
+    assert_int_equal(image_open(&image, path, IMAGE_READ_WRITE, &window), EKV_OK);
+    image.flash.geometry = (struct ekv_geometry){SECTOR, SECTORS, 1, false};
+    memset(expected, 0x17, sizeof expected);
+    assert_int_equal(program(0, expected, sizeof expected), 0);
+    for (uint32_t i = 0; i < SECTORS; i += i == 100 ? 80 : 1) {
+        assert_int_equal(image.flash.driver->erase(&image, i), 0);
+        memset(expected + i * SECTOR, 0xff, SECTOR);
+        assert_int_equal(program(i * SECTOR, stamp, sizeof stamp), 0);
+        memcpy(expected + i * SECTOR, stamp, sizeof stamp);
+        assert_memory_equal(image.flash.map, expected, sizeof expected);
+    }
+    assert_int_equal(image.flash.driver->sync(&image, false), 0);
+    image_close(&image);
+    assert_int_equal(image_open(&image, path, IMAGE_READ_ONLY, NULL), EKV_OK);
+    assert_memory_equal(image.flash.map + 1536, expected, sizeof expected);
+    for (size_t i = 0; i < 3 * SECTOR; i++)
+        assert_int_equal(image.flash.map[i < 1536 ? i : sizeof expected + i], 0xff);
+    image_close(&image);
+
+    assert_int_equal(image_open(&image, path, IMAGE_READ_WRITE, &window), EKV_OK);
+    image.flash.geometry = (struct ekv_geometry){SECTOR, SECTORS, 1, false};
+    assert_int_equal(truncate(path, 200 * SECTOR), 0);
+    uint32_t erased = 0;
+    while (image.flash.driver->erase(&image, erased) == 0)
+        erased++;
+    assert_in_range(erased, 150, 200);
+    assert_says(&image, "was truncated while in use");
+    image_close(&image);
+}
+
 /* As where a file system cannot map files to be written. */
 static void a_file_is_written_without_a_mapping_too(void **state)
 {
@@ -560,6 +599,7 @@ int main(void)
         TEST(a_file_truncated_under_the_image_fails_and_does_not_kill),
         TEST(what_is_left_of_a_truncated_file_is_still_read),
         TEST(a_full_disk_is_an_error_for_good),
+        TEST(sectors_erased_in_a_row_are_those_alone),
         TEST(a_file_is_written_without_a_mapping_too),
         TEST(a_signal_for_other_memory_still_kills),
         TEST(a_deleted_file_is_told),

@@ -36,6 +36,13 @@ struct image_window {
     bool loose;
 };
 
+/* The erases that follow each other without more than a program between two. */
+struct image_erases {
+    uint64_t end;    /* of the last */
+    uint64_t mapped; /* up to here the pages are mapped */
+    uint32_t row, programs;
+};
+
 /* `flash` is what ekv_probe, ekv_format and ekv_mount take, with a geometry of 512-byte sectors
  * until somebody knows better; its context is this struct, so it must not move. `failed` is set
  * for good when bytes may have been lost; `error` says why. `copied` says that an IMAGE_VIEW is a
@@ -57,6 +64,7 @@ struct image {
     uint32_t size;
     struct mapping mapping;
     uint8_t *copy;
+    struct image_erases erases;
     uint64_t sync_count;
     char name[200];
 };
