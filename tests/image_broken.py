@@ -7,8 +7,8 @@ checksum that is right, reading cannot always know: then the table says how the 
 """
 
 from ekv_writer import Writer, pack
-from image_corpus import (CORRUPT, DAMAGED, GEOMETRY, NO_STORE, READ_ONLY, VERSION, Expect, image,
-                          salvages)
+from image_corpus import (CORRUPT, DAMAGED, GEOMETRY, NO_STORE, READ_ONLY, VERSION, Expect, deepens,
+                          image, salvages)
 from image_golden import settings, words
 from reader_checks import hash_of
 
@@ -333,7 +333,7 @@ replayed("key", "a bit of a key that replay meets", "boot 3", 4)
 replayed("type", "a bit of the type of a record that replay meets", "boot 3", 0)
 replayed("size", "a bit of the size of a value that replay meets", "fill 1", 2)
 replayed("commit", "a bit of a commit record that replay meets", "commit 2", 7)
-replayed("pending", "a bit of a key of a transaction that replay meets", "zone 2", 4)
+replayed("pending", "a bit of a key that a transaction removed and replay meets", "zone 2", 4)
 
 
 @broken("log-key-2", "two bits of a key that replay meets: it could be any")
@@ -762,3 +762,39 @@ salvages("log-key log-type log-key-2", 1, {b"boot": b"2"})
 salvages("log-size", 0, {b"fill 1": None})
 salvages("log-commit", 0, {b"dns": b"9.9.9.9", b"zone": None})
 salvages("log-pending", 1)
+
+# --- What is found without a mount, beside the above -----------------------------------------------
+
+# Most sectors say another geometry, or another version of the format, than sector 0.
+deepens("version geometry-more geometry-larger", ("mount", 0), ("stamp-a", 0))
+deepens("geometry-fewer geometry-unit", ("stamp-a", 0))
+deepens("truncated", ("mount", 0), ("sector-missing", 9 * 512))
+deepens("fragment", ("mount", 0), ("sector-missing", -3 * 512))
+
+# Nothing is put right, so it is as much without the stamp or the checkpoint as it would be with more
+# wrong bits; of a record the place in the log and the record are two findings.
+deepens("stamp-b-manifest checkpoint-crc", ("no-manifest", 0))
+deepens("record-kind record-length record-varint", ("log-damage", "host"))
+deepens("log-middle log-key log-type", ("record-crc", "boot 3"))
+deepens("log-key-2", ("log-damage", "boot 3"), ("record-crc", "boot 3"))
+deepens("log-pending", ("record-crc", "zone 2"), ("commit-count", "commit"))
+deepens("commit-more commit-fewer commit-nowhere", ("commit-count", "commit"))
+deepens("blob-chunk", ("log-damage", "blob chunk 3"))
+deepens("blob-list", ("log-damage", LIST))
+deepens("blob-link blob-offset blob-owner", ("value-crc", "blob"))
+
+# The key that stood in the page is named.
+deepens("page-crc page-crc-2 page-inner page-level page-pointer page-pointer-kind page-child "
+        "page-foreign run-height", ("key-unreached", "host"))
+deepens("page-pointer-far", ("key-unreached", "host"), ("page-pointer", "run 1 leaf 0"))
+deepens("page-fewer", ("page-entries", "run 2 leaf 0"))
+deepens("page-more", ("page-entries", "run 1 leaf 0"))
+
+# What the mount stumbled over.
+deepens("frame-crc-2", ("frame-crc", "frame 2.45"))
+deepens("frame-length run-unknown table-far table-ring item-unknown item-short virgin",
+        ("manifest-item", "frame 2.45"))
+deepens("run-root", ("key-unreached", "host"), ("page-crc", 11 * 512))
+deepens("table-two", ("sector-roles", 8 * 512))
+deepens("replay-nowhere", ("replay-position", 8 * 512))
+deepens("replay-other", ("replay-position", 7 * 512))

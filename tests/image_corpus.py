@@ -40,6 +40,7 @@ class Expect:
         self.written = dict(self.keys)
         self.keys.update(self.changed)
         self.closed = closed
+        self.pieces = {name: piece.address for name, piece in store.pieces.items()}
 
 
 class Image:
@@ -47,11 +48,13 @@ class Image:
         self.name, self.text, self.build, self.golden, self.closed = \
             name, text, build, golden, closed
         self.status, self.salvaged = 0, {}  # as `salvages` below says
+        self.deeper = ()  # as `deepens` below says
 
     def make(self):
         expect = self.build()
         if expect.closed is None:
             expect.closed = self.closed
+        expect.deep = sorted({(code, expect.pieces.get(place, place)) for code, place in self.deeper})
         return expect
 
     def path(self, expect):
@@ -72,6 +75,13 @@ def salvages(names, status, keys=None):
     so)} where it does not give what was written: most of what no mount reads can be had."""
     for name in names.split():
         corpus[name].status, corpus[name].salvaged = status, keys or {}
+
+
+def deepens(names, *findings):
+    """What `ekv check --deep` finds beside what `ekv check` does, as (code, name of a piece or address):
+    it looks at all bytes one by one, and puts no bit right."""
+    for name in names.split():
+        corpus[name].deeper = findings
 
 
 def load(path):
@@ -111,7 +121,12 @@ def check_text(expect):
         return "8"
     if not expect.findings:
         return "0, clean"
-    return "4: " + ", ".join(f"{code} 0x{address:x}" for code, address in expect.findings)
+    return "4: " + places(expect.findings)
+
+
+def places(findings):
+    return ", ".join(f"{code} {'-' if address < 0 else ''}0x{abs(address):x}"
+                     for code, address in findings)
 
 
 def rows(golden):
@@ -130,10 +145,10 @@ def table(golden):
                   f"{'yes' if expect.closed else 'no'} |"
                   for _, entry, expect in rows(True)]
     else:
-        lines = ["| image | what is broken | mount | what can be read | check | salvage |",
-                 "| --- | --- | --- | --- | --- | --- |"]
+        lines = ["| image | what is broken | mount | what can be read | check | --deep adds | salvage |",
+                 "| --- | --- | --- | --- | --- | --- | --- |"]
         lines += [f"| {entry.path(expect)} | {entry.text} | {expect.mount} | "
-                  f"{reads_text(expect)} | {check_text(expect)} | "
+                  f"{reads_text(expect)} | {check_text(expect)} | {places(expect.deep)} | "
                   f"{entry.status}: {all_but(entry.salvaged)} |"
                   for _, entry, expect in rows(False)]
     return "\n".join(lines) + "\n"

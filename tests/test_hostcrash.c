@@ -20,6 +20,7 @@
 
 #include "ekv.h"
 #include "fixture.h"
+#include "host/survey.h"
 #include "hostfile.h"
 #include "model.h"
 
@@ -156,6 +157,50 @@ static void look_back(struct run *run)
                  model_result_name(error));
 }
 
+/* --- Without a mount ------------------------------------------------------------------------- */
+
+/* What is looked at byte by byte shows nothing that is broken, and of no key a version or a current
+ * value that a mount does not know. `current`: what it holds. */
+static void look_deep(struct run *run, const struct model *current, const char *when)
+{
+    const struct ekv_geometry *geometry = &run->file.flash.geometry;
+    struct survey_source source = survey_source_of_flash(&run->file.flash);
+    struct survey_place place = {.geometry = *geometry, .store_id = run->seed};
+    struct survey survey;
+    assert_int_equal(survey_open(&survey, &source, &place, NULL), EKV_OK);
+    for (uint32_t i = 0; i < survey.finding_count; i++)
+        if (!survey.findings[i].note)
+            fail_msg("seed %" PRIu64 ", crash %u, %s: %s at 0x%x: %s", run->seed, run->crash, when,
+                     survey.findings[i].code, survey.findings[i].address, survey.findings[i].text);
+    uint32_t there = 0;
+    for (uint32_t i = 0; i < survey.record_count; i++) {
+        const struct survey_record *record = &survey.records[i];
+        struct ekv_key key = {record->key, record->key_size, record->space, 0};
+        uint64_t size = 0, lost = 0;
+        uint8_t *value = NULL;
+        if (record->kind == EKV_RECORD_DELETE || record->state != SURVEY_COMMITTED ||
+            survey_value(&survey, record, &value, &size, &lost) != EKV_OK)
+            continue;
+        if (lost == 0 && size <= sizeof run->value) {
+            memcpy(run->value, value, size);
+            if (!had_value(run, key, size))
+                fail_msg("seed %" PRIu64 ", crash %u, %s: version %" PRIu64
+                         " is one that the key never had",
+                         run->seed, run->crash, when, record->version);
+        }
+        const struct model_entry *entry = model_find(current, key);
+        if (record->current && (!entry || lost > 0 || entry->value->size != size ||
+                                memcmp(entry->value->bytes, value, size) != 0))
+            fail_msg("seed %" PRIu64 ", crash %u, %s: what is current is not what a mount shows",
+                     run->seed, run->crash, when);
+        there += record->current;
+        free(value);
+    }
+    if (there != current->count)
+        complain(run, "keys that a mount shows are not found without one");
+    survey_close(&survey);
+}
+
 /* --- Operations ------------------------------------------------------------------------------ */
 
 /* After an operation: the crash came in it, or the answer must be one of the two. */
@@ -191,15 +236,22 @@ static void transaction(struct run *run)
 {
     uint32_t table[TXN_KEYS * EKV_TXN_ENTRY_SIZE / sizeof(uint32_t)];
     struct ekv_txn txn;
+    uint64_t written = 0; /* keys, by number */
     struct model *after = begin_state(run);
     int error = ekv_txn_begin(&txn, run->db, table, sizeof table);
     accept(run, error, EKV_OK);
     if (error)
         return;
     for (uint32_t i = pick(run, 1, TXN_KEYS); i > 0 && !error; i--) {
-        struct ekv_key key = key_of(pick(run, 0, KEYS - 1));
+        uint32_t number = pick(run, 0, KEYS - 1);
+        struct ekv_key key = key_of(number);
         size_t size = fill_value(run);
         error = ekv_txn_put(&txn, key, run->value, size);
+        /* A key that it writes twice: older bytes tell of the first value too. */
+        const struct model_entry *first = model_find(after, key);
+        if (first && written & UINT64_C(1) << number)
+            model_put(&run->had, sign(run, key, first->value->bytes, first->value->size), "", 0);
+        written |= UINT64_C(1) << number;
         model_put(after, key, run->value, size);
     }
     if (!error)
@@ -282,6 +334,15 @@ static void settle(struct run *run)
     if (!model_store_is_sound(run->db, &why))
         complain(run, why.text);
     look_back(run);
+    look_deep(run, newest(run), "not recovered yet");
+}
+
+/* The first write after a crash recovers the store; what it left behind stays for a while. */
+static void recover(struct run *run)
+{
+    while (run->state_count == 1)
+        one_change(run);
+    look_deep(run, newest(run), "recovered");
 }
 
 static void crash_and_recover(struct run *run)
@@ -299,6 +360,7 @@ static void crash_and_recover(struct run *run)
     if (stat.read_only)
         complain(run, "the mount is read-only");
     settle(run);
+    recover(run);
 }
 
 static void make_run(struct run *run, uint64_t seed)

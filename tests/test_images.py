@@ -122,6 +122,18 @@ def check_finds_what_is_broken():
                     "it is not seen whether it was closed")
 
 
+def check_deep_adds_what_it_must():
+    for case in cases():
+        result = case.ekv("--json", "check", "--deep")
+        lines = [json.loads(line) for line in result.stdout.splitlines()]
+        found = {(line["code"], line["offset"] - case.expect.offset) for line in lines
+                 if line["schema"] == "ekv.finding.1"}
+        wanted = {*case.expect.findings, *case.expect.deep}
+        require(found == wanted, case.name, f"check --deep finds {sorted(found)}, not {sorted(wanted)}")
+        require(result.returncode == (4 if wanted else 0 if case.mounts() else 8), case.name,
+                f"check --deep exits with {result.returncode}")
+
+
 def every_key_reads_as_it_must():
     for case in cases():
         for (space, key), value in case.expect.keys.items():
@@ -199,8 +211,8 @@ def main():
     os.environ["LC_ALL"] = "C"
     for test in (making_them_again_gives_the_same_bytes, the_table_says_what_is_tested,
                  the_independent_reader_lists_golden_images, check_finds_what_is_broken,
-                 every_key_reads_as_it_must, salvage_gets_what_it_must, looking_changes_nothing,
-                 writing_on_ends_in_an_answer, the_corpus_is_small):
+                 check_deep_adds_what_it_must, every_key_reads_as_it_must, salvage_gets_what_it_must,
+                 looking_changes_nothing, writing_on_ends_in_an_answer, the_corpus_is_small):
         before = len(problems)
         test()
         print("FAILED:" if len(problems) > before else "ok:", test.__name__)

@@ -137,6 +137,7 @@ struct survey_run {
 struct survey_manifest {
     bool found;         /* a whole checkpoint was read */
     bool whole;         /* and nothing behind it is damaged: a mount sees the same */
+    bool torn;          /* and behind that bytes were programmed that are none of it */
     bool index_damaged; /* a page or an entry of a current run is lost: so is the way to its keys */
     uint32_t sequence;
     uint32_t retain; /* versions of each key to keep; with the top bit set, a span in seconds */

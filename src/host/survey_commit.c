@@ -15,6 +15,28 @@ enum { BY_RECORD_MAX = 8 };
 
 /* --- Log sectors by sequence ----------------------------------------------------------------- */
 
+bool survey_stamp_is_blank(const struct survey *survey, uint32_t sector)
+{
+    uint8_t bytes[EKV_STAMP_B_SIZE];
+    uint32_t at = ekv_address(&survey->format, sector, ekv_stamp_b_offset(&survey->format));
+    if (survey_read(survey, at, bytes, sizeof bytes) != EKV_OK)
+        return false;
+    for (uint32_t i = 0; i < sizeof bytes; i++)
+        if (bytes[i] != 0xff)
+            return false;
+    return true;
+}
+
+bool survey_is_of_log(const struct survey *survey, uint32_t sector)
+{
+    const struct survey_sector *info = &survey->sectors[sector];
+    bool known = survey->manifest.found && survey->manifest.whole;
+    uint32_t counted = ekv_position_sequence(&survey->format, survey->manifest.counted);
+    bool synced = survey->parts->table[sector] == EKV_ITEM_LOG && info->sequence <= counted;
+    return info->kind == EKV_KIND_LOG &&
+           !(known && info->solved && !synced && survey_stamp_is_blank(survey, sector));
+}
+
 /* By Shell: it needs the survey to compare, which qsort does not hand over. */
 static void sort_chain(struct survey *survey)
 {
@@ -22,7 +44,7 @@ static void sort_chain(struct survey *survey)
     const struct survey_sector *sectors = survey->sectors;
     parts->chain_count = 0;
     for (uint32_t i = 0; i < survey->format.geometry.sector_count; i++)
-        if (sectors[i].kind == EKV_KIND_LOG)
+        if (survey_is_of_log(survey, i))
             parts->chain[parts->chain_count++] = i;
     for (uint32_t gap = parts->chain_count / 2; gap > 0; gap /= 2)
         for (uint32_t i = gap; i < parts->chain_count; i++) {
@@ -32,6 +54,7 @@ static void sort_chain(struct survey *survey)
                 parts->chain[j] = parts->chain[j - gap];
             parts->chain[j] = sector;
         }
+    parts->head = parts->chain_count ? parts->chain[parts->chain_count - 1] : EKV_NO_SECTOR;
 }
 
 uint32_t survey_chain_place(const struct survey *survey, uint32_t sequence)
@@ -89,7 +112,7 @@ static int mark_replayed(struct survey *survey)
     uint32_t sector = manifest->replay_sector, sequence = manifest->replay_sequence;
     for (uint32_t i = 0; manifest->found && i < count && sector < count; i++) {
         const struct survey_sector *info = &survey->sectors[sector];
-        if (info->kind != EKV_KIND_LOG || info->sequence != sequence)
+        if (!survey_is_of_log(survey, sector) || info->sequence != sequence)
             break;
         survey->parts->replayed[sector] = true;
         sequence++;
@@ -145,6 +168,9 @@ bool survey_is_torn(const struct survey *survey, uint64_t position)
     uint32_t place = survey_chain_place(survey, ekv_position_sequence(&survey->format, position));
     if (place == survey->parts->chain_count)
         return false;
+    if (survey->sectors[survey->parts->chain[place]].sequence !=
+        ekv_position_sequence(&survey->format, position))
+        return true; /* its sector is none of the log */
     uint32_t tear = survey->parts->tears[survey->parts->chain[place]];
     return tear != 0 && position % survey->format.geometry.sector_size >= tear;
 }
@@ -208,6 +234,14 @@ static void measure_commit(struct survey *survey, struct survey_commit *commit)
     }
 }
 
+/* Free, and partly erased or overwritten already. */
+static bool is_half_gone(const struct survey *survey, uint32_t sector)
+{
+    const struct survey_parts *parts = survey->parts;
+    return survey->sectors[sector].broken_count > 0 && survey->manifest.whole &&
+           parts->table[sector] != EKV_ITEM_LOG && !parts->replayed[sector];
+}
+
 /* Whether all that lies between the first record of a transaction and its commit record is there,
  * so that they can be counted. */
 static bool is_countable(const struct survey *survey, const struct survey_commit *commit)
@@ -220,7 +254,7 @@ static bool is_countable(const struct survey *survey, const struct survey_commit
         return false; /* reused since */
     uint32_t place = survey_chain_place(survey, sequence);
     for (; survey->sectors[survey->parts->chain[place]].sequence > sector->sequence; place--)
-        if (!survey_follows(survey, place))
+        if (!survey_follows(survey, place) || is_half_gone(survey, survey->parts->chain[place - 1]))
             return false;
     return true;
 }
@@ -406,6 +440,7 @@ int survey_commits_settle(struct survey *survey)
         error = judge_tears(survey);
     if (error)
         return error;
+    survey_end_find(survey);
     settle_commits(survey);
     for (uint32_t i = 0; i < survey->record_count; i++)
         settle_record(survey, &survey->records[i]);

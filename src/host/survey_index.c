@@ -216,12 +216,14 @@ static int apply(struct survey *survey, const uint8_t *at, uint32_t size)
 struct chain {
     struct survey *survey;
     uint32_t base, last;
-    bool begun;       /* a whole checkpoint was applied */
-    bool damaged;     /* a frame stands behind damage, or says what cannot be */
-    bool broken;      /* bytes were met that are no frame */
-    bool wrong;       /* a frame says what cannot be */
-    uint32_t address; /* of what is damaged */
-    uint8_t *group;   /* payloads of the group that is not final yet */
+    bool begun;          /* a whole checkpoint was read, which is in `group` until it is proven */
+    bool proven;         /* a frame of an edit follows it: it was applied */
+    bool damaged;        /* a frame stands behind damage, or says what cannot be */
+    bool broken;         /* bytes were met that are no frame */
+    bool wrong;          /* a frame says what cannot be */
+    uint32_t checkpoint; /* the address of its final frame */
+    uint32_t address;    /* of what is damaged */
+    uint8_t *group;      /* payloads of the group that is not final yet */
     uint32_t group_size, group_capacity;
     uint32_t sector;
 };
@@ -248,6 +250,25 @@ static void reset(struct survey *survey)
     manifest->found = true;
 }
 
+/* Applies the group that is whole. */
+static int apply_group(struct chain *chain, uint32_t address)
+{
+    int error = apply(chain->survey, chain->group, chain->group_size);
+    chain->group_size = 0;
+    if (error == EKV_CORRUPT && !chain->damaged) {
+        chain->damaged = chain->wrong = true;
+        chain->address = address;
+    }
+    return error == EKV_MEMORY ? error : EKV_OK;
+}
+
+static int apply_checkpoint(struct chain *chain)
+{
+    chain->proven = true;
+    reset(chain->survey);
+    return apply_group(chain, chain->checkpoint);
+}
+
 static int take_frame(void *context, const struct survey_item *item)
 {
     struct chain *chain = context;
@@ -259,31 +280,33 @@ static int take_frame(void *context, const struct survey_item *item)
     if (item->kind != SURVEY_FRAME)
         return EKV_OK;
     chain->survey->sectors[chain->sector].record_count++;
-    if (chain->broken && !chain->damaged) {
-        chain->damaged = true;
-        chain->group_size = 0;
-    }
     struct frame frame = {.type = item->bytes[4],
                           .payload = item->bytes + EKV_FRAME_HEAD_SIZE,
                           .size = (uint32_t)ekv_load(item->bytes + 5, 2)};
+    /* A crash of the host loses any frames of a checkpoint that was not whole yet. */
+    bool unfinished = !chain->begun && frame.type == EKV_FRAME_CHECKPOINT;
+    if (chain->broken && !chain->damaged) {
+        chain->damaged = !unfinished;
+        if (!chain->begun || chain->proven) /* else it is the checkpoint */
+            chain->group_size = 0;
+    }
     uint8_t type = frame.type & (uint8_t)~EKV_FRAME_FINAL;
     if (type != (chain->begun ? EKV_FRAME_EDIT : EKV_FRAME_CHECKPOINT)) {
         chain->group_size = 0;
         return EKV_OK;
     }
-    int error = keep_payload(chain, &frame);
+    int error = EKV_OK;
+    if (chain->begun && !chain->proven)
+        error = apply_checkpoint(chain);
+    if (!error)
+        error = keep_payload(chain, &frame);
     if (error || !(frame.type & EKV_FRAME_FINAL))
         return error;
-    if (!chain->begun)
-        reset(chain->survey);
+    if (chain->begun)
+        return apply_group(chain, address);
     chain->begun = true;
-    error = apply(chain->survey, chain->group, chain->group_size);
-    chain->group_size = 0;
-    if (error == EKV_CORRUPT && !chain->damaged) {
-        chain->damaged = chain->wrong = true;
-        chain->address = address;
-    }
-    return error == EKV_MEMORY ? error : EKV_OK;
+    chain->checkpoint = address;
+    return EKV_OK;
 }
 
 static uint32_t ring_sector(const struct survey *survey, uint32_t sequence)
@@ -299,6 +322,10 @@ static int read_chain(struct survey *survey, uint32_t base, uint32_t last, bool 
     struct chain chain = {.survey = survey, .base = base, .last = last};
     int error = EKV_OK;
     bool lacking = false;
+    /* Of a checkpoint that was not whole yet a crash of the host may take stamps, too. */
+    bool dump_is_whole = true;
+    for (uint32_t i = 0; i < survey->format.ring_count; i++)
+        dump_is_whole &= survey->sectors[i].role != SURVEY_MISSING || survey->sectors[i].kind != 0;
     for (uint32_t sequence = base; !error; sequence++) {
         uint32_t sector = ring_sector(survey, sequence);
         const uint8_t *bytes = NULL;
@@ -312,10 +339,15 @@ static int read_chain(struct survey *survey, uint32_t base, uint32_t last, bool 
         if (sequence == last)
             break;
     }
+    lacking &= !dump_is_whole || chain.begun;
+    /* One that is not proven counts only if there is nothing else. */
+    if (!error && chain.begun && !chain.proven && !survey->manifest.found)
+        error = apply_checkpoint(&chain);
     free(chain.group);
-    if (!error && chain.begun) {
+    if (!error && chain.proven) {
         survey->manifest.sequence = last;
         survey->manifest.whole = !chain.damaged && !lacking;
+        survey->manifest.torn = chain.broken;
     } else if (newest && (chain.damaged || lacking)) {
         survey->manifest.whole = false; /* what came last cannot be read */
     }

@@ -30,6 +30,7 @@ struct survey_parts {
     uint32_t run_capacity;
     uint32_t *chain; /* log sectors by sequence */
     uint32_t chain_count;
+    uint32_t head;   /* the sector that the log ends in, EKV_NO_SECTOR: none */
     uint32_t *tears; /* per sector: offset at which it is torn, 0: it is not */
     uint8_t *table;  /* per sector: EKV_ITEM_* of the newest manifest: 5 log, 7 retired, else 0 */
     bool *replayed;  /* per sector: mount replays it, from the replay position on */
@@ -112,8 +113,21 @@ bool survey_follows(const struct survey *survey, uint32_t place);
  * one before it: nothing is missing between them. */
 bool survey_resumes(const struct survey *survey, uint32_t place);
 
+/* Whether a sector belongs to the log: not if a crash of the host took its stamp, which a mount
+ * takes for the log's end. What the manifest has counted was synced before. */
+bool survey_is_of_log(const struct survey *survey, uint32_t sector);
+
+/* True if stamp B of a sector reads 0xff. */
+bool survey_stamp_is_blank(const struct survey *survey, uint32_t sector);
+
 /* True if the record, or commit record, lies behind a tear. */
 bool survey_is_torn(const struct survey *survey, uint64_t position);
+
+/* --- survey_end.c ---------------------------------------------------------------------------- */
+
+/* Finds where the log ended in a hole that a crash of the host left: what lies behind that is torn,
+ * and not damaged. */
+void survey_end_find(struct survey *survey);
 
 /* --- survey_settle.c ------------------------------------------------------------------------- */
 

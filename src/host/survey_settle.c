@@ -90,8 +90,7 @@ static void settle_keys(struct survey *survey)
 /* Whether the log goes on in this sector next: it is erased, and its stamp B may have been torn. */
 static bool is_next(const struct survey *survey, uint32_t sector)
 {
-    const struct survey_parts *parts = survey->parts;
-    uint32_t head = parts->chain_count ? parts->chain[parts->chain_count - 1] : EKV_NO_SECTOR;
+    uint32_t head = survey->parts->head;
     return survey->sectors[sector].role == SURVEY_READY ||
            (head != EKV_NO_SECTOR && survey->sectors[head].next == sector);
 }

@@ -32,14 +32,16 @@ struct report {
     struct look *look; /* NULL: not looked at without a mount */
     struct place {
         const char *code;
-        uint32_t address;
+        int64_t offset;
     } known[KNOWN_MAX]; /* what was told already */
     uint32_t known_count;
 };
 
-static void print_line(const struct report *report, const struct survey_finding *finding)
+/* `offset`: in the image; before its begin for what a part of a dump lacks. */
+static void print_line(const struct report *report, const struct survey_finding *finding,
+                       int64_t offset)
 {
-    unsigned long long offset = finding->address + report->tool->offset;
+    offset += (int64_t)report->tool->offset;
     if (report->tool->json) {
         json_t *object =
             json_pack("{s:s, s:s, s:I, s:s}", "schema", "ekv.finding.1", "code", finding->code,
@@ -53,7 +55,8 @@ static void print_line(const struct report *report, const struct survey_finding 
         json_line(object);
         return;
     }
-    printf("0x%08llx %s: %s", offset, finding->code, finding->text);
+    printf("%s0x%08llx %s: %s", offset < 0 ? "-" : "",
+           (unsigned long long)(offset < 0 ? -offset : offset), finding->code, finding->text);
     if (finding->key)
         printf(" (%s '%s')", finding->space == EKV_USER ? "key" : "attributes of",
                key_text(finding->key, finding->key_size));
@@ -85,7 +88,7 @@ static void print_finding(void *context, const struct ekv_finding *finding)
     report->count++;
     if (report->known_count < KNOWN_MAX)
         report->known[report->known_count++] = (struct place){finding->code, finding->address};
-    print_line(report, &line);
+    print_line(report, &line, finding->address);
 }
 
 static void print_verdict(struct tool *tool, const struct store *store, const struct report *report)
@@ -112,11 +115,10 @@ static void print_verdict(struct tool *tool, const struct store *store, const st
                    : "");
 }
 
-static bool is_known(const struct report *report, const struct survey_finding *finding)
+static bool is_known(const struct report *report, const char *code, int64_t offset)
 {
     for (uint32_t i = 0; i < report->known_count; i++)
-        if (report->known[i].address == finding->address &&
-            strcmp(report->known[i].code, finding->code) == 0)
+        if (report->known[i].offset == offset && strcmp(report->known[i].code, code) == 0)
             return true;
     return false;
 }
@@ -126,12 +128,12 @@ static void print_deep(struct report *report)
 {
     const struct survey *survey = report->look ? &report->look->survey : NULL;
     for (uint32_t i = 0; survey && i < survey->finding_count; i++) {
-        struct survey_finding finding = survey->findings[i];
-        finding.address += (uint32_t)survey->place.offset;
-        if (is_known(report, &finding))
+        const struct survey_finding *finding = &survey->findings[i];
+        int64_t offset = survey_offset(survey, finding->address);
+        if (is_known(report, finding->code, offset))
             continue;
-        report->count += !finding.note;
-        print_line(report, &finding);
+        report->count += !finding->note;
+        print_line(report, finding, offset);
     }
 }
 
