@@ -41,7 +41,7 @@ static struct file *obtain(struct fs *fs, struct node *node)
         file = file_new(node);
         if (file) {
             node->refs++;
-            node->file = file;
+            __atomic_store_n(&node->file, file, __ATOMIC_RELEASE);
             file->next = fs->files;
             if (fs->files)
                 fs->files->previous = file;
@@ -92,7 +92,7 @@ void file_release(struct fs *fs, struct file *file)
     assert(file->refs > 0);
     bool last = --file->refs == 0;
     if (last) {
-        file->node->file = NULL;
+        __atomic_store_n(&file->node->file, NULL, __ATOMIC_RELEASE);
         if (file->next)
             file->next->previous = file->previous;
         if (file->previous)

@@ -340,6 +340,15 @@ void node_looked_up(struct node_table *table, struct node *node)
     pthread_mutex_unlock(&table->lock);
 }
 
+void node_hand_over(struct node_table *table, struct node *node)
+{
+    pthread_mutex_lock(&table->lock);
+    assert(node->refs > 0);
+    node->lookups++;
+    node->refs--;
+    pthread_mutex_unlock(&table->lock);
+}
+
 static void free_unused(struct node_table *table, struct node *node)
 {
     while (node && node->lookups == 0 && node->refs == 0) {

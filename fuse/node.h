@@ -116,6 +116,8 @@ struct node *node_add_top(struct node_table *table, struct node *parent, const c
 
 /* The kernel is told of the node once more, or forgets it `count` times. */
 void node_looked_up(struct node_table *table, struct node *node);
+/* The same, and the caller's reference is given up. */
+void node_hand_over(struct node_table *table, struct node *node);
 /* Returns the file that the node kept, if nobody can ask for it any more: release it. */
 struct file *node_forget(struct node_table *table, uint64_t id, uint64_t count);
 

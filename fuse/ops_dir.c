@@ -272,8 +272,9 @@ static int put_node(struct listing *listing, const char *name, size_t name_size,
     else
         error = ENOMEM;
     if (!error && !listing->full && listing->plus)
-        node_looked_up(&listing->fs->nodes, node);
-    node_unref(&listing->fs->nodes, node);
+        node_hand_over(&listing->fs->nodes, node);
+    else
+        node_unref(&listing->fs->nodes, node);
     return error;
 }
 
@@ -317,7 +318,8 @@ static int put_walked(struct listing *listing, const struct walk_entry *found)
                                     found->path_kind, found->bytes_size, &found->key);
     if (!node)
         return ENOMEM;
-    struct file *file = file_of(fs, node);
+    /* One that is opened from now on has nothing that the store does not have as well. */
+    struct file *file = __atomic_load_n(&node->file, __ATOMIC_ACQUIRE) ? file_of(fs, node) : NULL;
     int error = 0;
     if (file || atomic_load(&fs->store.changes) != listing->changes) {
         error = entry_fill(fs, node, &entry);
