@@ -210,6 +210,29 @@ static int scan_sector(struct survey *survey, uint32_t sector)
     return EKV_OK;
 }
 
+bool survey_stamp_is_blank(const struct survey *survey, uint32_t sector)
+{
+    uint8_t bytes[EKV_STAMP_B_SIZE];
+    uint32_t at = ekv_address(&survey->format, sector, ekv_stamp_b_offset(&survey->format));
+    if (survey_read(survey, at, bytes, sizeof bytes) != EKV_OK)
+        return false;
+    for (uint32_t i = 0; i < sizeof bytes; i++)
+        if (bytes[i] != 0xff)
+            return false;
+    return true;
+}
+
+/* Whether a crash of the host took the stamp of a sector, which a mount takes for the end of the
+ * log before it; the number may come again. What the manifest has counted was synced before. */
+static bool is_lost(const struct survey *survey, uint32_t sector)
+{
+    const struct survey_manifest *manifest = &survey->manifest;
+    uint32_t counted = ekv_position_sequence(&survey->format, manifest->counted);
+    bool synced =
+        survey->parts->table[sector] == EKV_ITEM_LOG && survey->sectors[sector].sequence <= counted;
+    return manifest->found && manifest->whole && !synced && survey_stamp_is_blank(survey, sector);
+}
+
 /* Log sectors whose stamp B is broken. In a sector that bears no stamp of this store there are
  * hardly any records of it; it is only asked in a few places. */
 static int solve_sectors(struct survey *survey)
@@ -227,6 +250,10 @@ static int solve_sectors(struct survey *survey)
         uint32_t places = info->stamped ? SOLVE_STAMPED : SOLVE_OTHERS;
         if (!bytes || survey_log_solve(survey, bytes, places, limit, &info->sequence) != EKV_OK)
             continue;
+        if (is_lost(survey, i)) {
+            info->sequence = 0;
+            continue;
+        }
         info->solved = true;
         info->kind = EKV_KIND_LOG;
         info->next = EKV_NO_SECTOR;
@@ -274,9 +301,9 @@ int survey_open(struct survey *survey, const struct survey_source *source,
     for (uint32_t i = 0; !error && i < survey->format.geometry.sector_count; i++)
         error = scan_sector(survey, i);
     if (!error)
-        error = solve_sectors(survey);
-    if (!error)
         error = survey_manifest_read(survey);
+    if (!error)
+        error = solve_sectors(survey);
     if (!error)
         error = survey_runs_read(survey);
     if (!error)

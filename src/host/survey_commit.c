@@ -15,28 +15,6 @@ enum { BY_RECORD_MAX = 8 };
 
 /* --- Log sectors by sequence ----------------------------------------------------------------- */
 
-bool survey_stamp_is_blank(const struct survey *survey, uint32_t sector)
-{
-    uint8_t bytes[EKV_STAMP_B_SIZE];
-    uint32_t at = ekv_address(&survey->format, sector, ekv_stamp_b_offset(&survey->format));
-    if (survey_read(survey, at, bytes, sizeof bytes) != EKV_OK)
-        return false;
-    for (uint32_t i = 0; i < sizeof bytes; i++)
-        if (bytes[i] != 0xff)
-            return false;
-    return true;
-}
-
-bool survey_is_of_log(const struct survey *survey, uint32_t sector)
-{
-    const struct survey_sector *info = &survey->sectors[sector];
-    bool known = survey->manifest.found && survey->manifest.whole;
-    uint32_t counted = ekv_position_sequence(&survey->format, survey->manifest.counted);
-    bool synced = survey->parts->table[sector] == EKV_ITEM_LOG && info->sequence <= counted;
-    return info->kind == EKV_KIND_LOG &&
-           !(known && info->solved && !synced && survey_stamp_is_blank(survey, sector));
-}
-
 /* By Shell: it needs the survey to compare, which qsort does not hand over. */
 static void sort_chain(struct survey *survey)
 {
@@ -44,7 +22,7 @@ static void sort_chain(struct survey *survey)
     const struct survey_sector *sectors = survey->sectors;
     parts->chain_count = 0;
     for (uint32_t i = 0; i < survey->format.geometry.sector_count; i++)
-        if (survey_is_of_log(survey, i))
+        if (sectors[i].kind == EKV_KIND_LOG)
             parts->chain[parts->chain_count++] = i;
     for (uint32_t gap = parts->chain_count / 2; gap > 0; gap /= 2)
         for (uint32_t i = gap; i < parts->chain_count; i++) {
@@ -112,7 +90,7 @@ static int mark_replayed(struct survey *survey)
     uint32_t sector = manifest->replay_sector, sequence = manifest->replay_sequence;
     for (uint32_t i = 0; manifest->found && i < count && sector < count; i++) {
         const struct survey_sector *info = &survey->sectors[sector];
-        if (!survey_is_of_log(survey, sector) || info->sequence != sequence)
+        if (info->kind != EKV_KIND_LOG || info->sequence != sequence)
             break;
         survey->parts->replayed[sector] = true;
         sequence++;
@@ -168,9 +146,6 @@ bool survey_is_torn(const struct survey *survey, uint64_t position)
     uint32_t place = survey_chain_place(survey, ekv_position_sequence(&survey->format, position));
     if (place == survey->parts->chain_count)
         return false;
-    if (survey->sectors[survey->parts->chain[place]].sequence !=
-        ekv_position_sequence(&survey->format, position))
-        return true; /* its sector is none of the log */
     uint32_t tear = survey->parts->tears[survey->parts->chain[place]];
     return tear != 0 && position % survey->format.geometry.sector_size >= tear;
 }

@@ -171,9 +171,6 @@ static void end_recovered(struct survey *survey)
 
 void survey_end_find(struct survey *survey)
 {
-    for (uint32_t i = 0; i < survey->format.geometry.sector_count; i++)
-        if (survey->sectors[i].kind == EKV_KIND_LOG && !survey_is_of_log(survey, i))
-            end_at(survey, i, 0);
     if (survey->manifest.found && survey->manifest.whole)
         end_replay(survey);
     end_recovered(survey);

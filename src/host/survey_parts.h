@@ -47,6 +47,9 @@ int survey_grow(void *array, uint32_t *capacity, uint32_t count, size_t size);
  * lacks of it. NULL when nothing of it is there. */
 const uint8_t *survey_sector_bytes(const struct survey *survey, uint32_t sector, uint8_t *buffer);
 
+/* True if stamp B of a sector reads 0xff. */
+bool survey_stamp_is_blank(const struct survey *survey, uint32_t sector);
+
 /* Copies a key into the survey. NULL without memory. */
 const uint8_t *survey_keep(struct survey *survey, const uint8_t *key, uint32_t size);
 
@@ -112,13 +115,6 @@ bool survey_follows(const struct survey *survey, uint32_t place);
 /* Whether a recovery began the sector at this place of the chain because the log had ended in the
  * one before it: nothing is missing between them. */
 bool survey_resumes(const struct survey *survey, uint32_t place);
-
-/* Whether a sector belongs to the log: not if a crash of the host took its stamp, which a mount
- * takes for the log's end. What the manifest has counted was synced before. */
-bool survey_is_of_log(const struct survey *survey, uint32_t sector);
-
-/* True if stamp B of a sector reads 0xff. */
-bool survey_stamp_is_blank(const struct survey *survey, uint32_t sector);
 
 /* True if the record, or commit record, lies behind a tear. */
 bool survey_is_torn(const struct survey *survey, uint64_t position);
