@@ -99,7 +99,7 @@ struct survey_record {
     uint8_t state; /* enum survey_state */
     bool valid;    /* its checksum is right */
     bool torn;     /* at the end of the log, where power was lost: never committed */
-    bool mendable; /* it is not, but one flipped bit behind the key explains that */
+    bool mendable; /* it is not, but one flipped bit behind the head explains that */
     bool current;  /* what a mount shows; also a delete that still hides something */
     bool indexed;  /* a run of the newest manifest points at it */
     bool in_run;   /* a run of any manifest does */

@@ -66,7 +66,7 @@ bool survey_record_mend(const struct survey *survey, uint8_t *bytes,
     uint8_t mask;
     if (!ekv_crc32c_flipped(ekv_crc32c(seed, bytes, size) ^ crc, size, &byte, &mask))
         return false;
-    if (byte < layout->head_size + layout->key_size)
+    if (byte < layout->head_size) /* then it is another record, of another size perhaps */
         return false;
     if (byte < size) /* or it is in the checksum */
         bytes[byte] ^= mask;
@@ -215,18 +215,19 @@ static uint64_t links_size(const uint8_t *links, uint32_t size)
     return sum;
 }
 
-/* Whether a damaged record can be put right: tried on a copy. */
-static bool is_mendable(const struct scan *scan, const struct survey_item *item)
+/* A copy of a damaged record that is put right, to be freed; NULL if it cannot be. */
+static uint8_t *mended(const struct scan *scan, const struct survey_item *item)
 {
     const struct survey *survey = scan->survey;
     uint8_t *copy = malloc(item->size);
     if (!copy)
-        return false;
+        return NULL;
     memcpy(copy, item->bytes, item->size);
-    bool mendable = survey_record_mend(survey, copy, &item->layout,
-                                       survey->sectors[scan->sector].sequence, item->offset);
+    if (survey_record_mend(survey, copy, &item->layout, survey->sectors[scan->sector].sequence,
+                           item->offset))
+        return copy;
     free(copy);
-    return mendable;
+    return NULL;
 }
 
 static int64_t time_of(const struct survey_item *item)
@@ -235,7 +236,8 @@ static int64_t time_of(const struct survey_item *item)
     return item->layout.type & EKV_RECORD_TIMED ? (int64_t)ekv_load(at, EKV_RECORD_TIME_SIZE) : 0;
 }
 
-static int add_record(struct scan *scan, const struct survey_item *item, uint64_t position)
+static int add_record(struct scan *scan, const struct survey_item *item, uint64_t position,
+                      bool mendable)
 {
     struct survey *survey = scan->survey;
     const struct ekv_record_layout *layout = &item->layout;
@@ -252,7 +254,7 @@ static int add_record(struct scan *scan, const struct survey_item *item, uint64_
         .flags = layout->type & ~EKV_RECORD_KIND_MASK,
         .state = SURVEY_UNKNOWN,
         .valid = item->valid,
-        .mendable = !item->valid && is_mendable(scan, item),
+        .mendable = mendable,
         .version = position,
         .position = position,
         .size = layout->value_size,
@@ -349,6 +351,27 @@ static void note_gap(struct scan *scan, const struct survey_item *item)
         scan->flight = ekv_max(scan->flight, item->offset + page);
 }
 
+/* Takes a record into the survey, as it is or put right. */
+static int take_record(struct scan *scan, const struct survey_item *item, bool mendable)
+{
+    struct survey *survey = scan->survey;
+    uint8_t kind = ekv_type_kind(item->layout.type);
+    uint64_t position =
+        ekv_position(&survey->format, survey->sectors[scan->sector].sequence, item->offset);
+    struct walk walk = {
+        .survey = survey, .bytes = item->bytes - item->offset, .filter = survey->parts->filter};
+    int error = EKV_OK;
+    if (kind == EKV_RECORD_COMMIT && (item->valid || mendable))
+        return add_commit(scan, item, position);
+    if (kind > EKV_RECORD_HEAD)
+        return EKV_OK;
+    if ((item->valid || mendable) && !(item->layout.type & (EKV_RECORD_COMMITS | EKV_RECORD_MOVED)))
+        error = add_pending(scan, position);
+    if (!error && is_wanted(&walk, item->offset, &item->layout))
+        error = add_record(scan, item, position, mendable);
+    return error;
+}
+
 static int take(void *context, const struct survey_item *item)
 {
     struct scan *scan = context;
@@ -366,18 +389,13 @@ static int take(void *context, const struct survey_item *item)
         sector->record_count++;
     if (item->kind != SURVEY_RECORD)
         return EKV_OK;
-    uint8_t kind = ekv_type_kind(item->layout.type);
-    uint64_t position = ekv_position(&survey->format, sector->sequence, item->offset);
-    struct walk walk = {
-        .survey = survey, .bytes = item->bytes - item->offset, .filter = survey->parts->filter};
-    if (kind == EKV_RECORD_COMMIT && item->valid)
-        return add_commit(scan, item, position);
-    if (kind > EKV_RECORD_HEAD)
-        return EKV_OK;
-    if (item->valid && !(item->layout.type & (EKV_RECORD_COMMITS | EKV_RECORD_MOVED)))
-        error = add_pending(scan, position);
-    if (!error && is_wanted(&walk, item->offset, &item->layout))
-        error = add_record(scan, item, position);
+    if (item->valid)
+        return take_record(scan, item, false);
+    struct survey_item right = *item;
+    uint8_t *copy = mended(scan, item);
+    right.bytes = copy ? copy : item->bytes;
+    error = take_record(scan, &right, copy != NULL);
+    free(copy);
     return error;
 }
 

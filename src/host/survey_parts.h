@@ -84,7 +84,7 @@ bool survey_record_valid(const struct survey *survey, const uint8_t *bytes,
                          const struct ekv_record_layout *layout, uint32_t sequence,
                          uint32_t offset);
 
-/* Puts one flipped bit behind the key right, if that makes the checksum right. */
+/* Puts one flipped bit behind the head right, if that makes the checksum right. */
 bool survey_record_mend(const struct survey *survey, uint8_t *bytes,
                         const struct ekv_record_layout *layout, uint32_t sequence, uint32_t offset);
 
