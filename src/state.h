@@ -56,7 +56,8 @@ struct ekv {
     uint64_t reserved_size; /* uncommitted bytes of open transactions */
     uint64_t last_version;  /* of the newest commit */
     uint32_t recent_size;   /* bytes of log of the largest write of late */
-    uint64_t erases_before; /* of the operation that is going on: it should make one at most */
+    uint64_t erases_before; /* of the operation or transaction that is going on */
+    uint64_t batch_size;    /* bytes that it wrote in the operations before; 0: no transaction */
     uint32_t emptied_seen;  /* emptied sectors that a snapshot needs: they will be in limbo */
     uint32_t writes;        /* that pay for work, so far */
     uint64_t flushes, merges, collections, published;

@@ -1,9 +1,10 @@
 /* Paces the background work and keeps the reserve.
  *
  * After every write: at most one merge step, one collected sector and one erase, and the erase only
- * if the write had none. `floor` sectors stay free or ready whatever is written, so that gc has
- * room to copy, a flush its pages, and a recovery after a power cut its new log. Puts leave one
- * more than deletes, so that a full store can be emptied.
+ * if the write had none; the writes of a transaction share one for each sector that they fill.
+ * `floor` sectors stay free or ready whatever is written, so that gc has room to copy, a flush its
+ * pages, and a recovery after a power cut its new log. Puts leave one more than deletes, so that a
+ * full store can be emptied.
  */
 #include "work.h"
 
@@ -12,7 +13,7 @@
 #include "recover.h"
 
 enum {
-    MERGE_PACE = 8,
+    MERGE_PACE = 6,
     READY_AHEAD = 4, /* writes like the largest of late that ready sectors should last for */
     READY_FADE = 16, /* writes in which the largest one of late is forgotten */
     VAIN_MAX = 4,    /* collections in a row that gained nothing */
@@ -198,10 +199,15 @@ static bool flush_due(const struct ekv *db, uint32_t slots)
            ekv_flush_sequence(db) - db->catalog.replay_sequence >= db->replay_max;
 }
 
-static void note_size(struct ekv *db, uint64_t size)
+/* `alone`: the write is a transaction of its own. */
+static void note_write(struct ekv *db, uint64_t size, bool alone)
 {
     uint32_t faded = db->recent_size - db->recent_size / READY_FADE;
     uint32_t most = EKV_READY_TARGET * body_size(db);
+    db->batch_size = alone ? 0 : db->reserved_size;
+    if (db->batch_size == 0)
+        db->erases_before = db->sectors.erases;
+    size += db->batch_size;
     db->recent_size = ekv_max(faded, size < most ? (uint32_t)size : most);
 }
 
@@ -209,8 +215,7 @@ int ekv_write_begin(struct ekv *db, uint64_t size, uint64_t growth, uint32_t slo
 {
     if (!ekv_is_writable(db))
         return EKV_READ_ONLY;
-    db->erases_before = db->sectors.erases;
-    note_size(db, size);
+    note_write(db, size, slots == 1);
     int error = reopen(db);
     if (!error) /* a recovery adds a run: sessions that are all cut short must not pile them up */
         error = ekv_merge_drain(db);
@@ -289,6 +294,14 @@ static uint32_t merge_pace(const struct ekv *db)
     return ekv_max(1, ekv_min(MERGE_PACE, left / 2));
 }
 
+/* A write may erase ahead of the need if it had no erase itself; those of a transaction together as
+ * often as they begin a sector. */
+static bool may_erase(const struct ekv *db)
+{
+    uint64_t erases = db->sectors.erases - db->erases_before;
+    return erases <= db->batch_size / body_size(db);
+}
+
 static int work_step(struct ekv *db, bool merge, bool *more)
 {
     uint32_t low = floor_of(db);
@@ -300,8 +313,7 @@ static int work_step(struct ekv *db, bool merge, bool *more)
         error = gc_step(db, low, more);
     if (error == EKV_NOT_FOUND || error == EKV_FULL)
         error = EKV_OK;
-    if (!error && db->sectors.erases == db->erases_before &&
-        db->sectors.counts[EKV_SECTOR_FREE] > 0 &&
+    if (!error && may_erase(db) && db->sectors.counts[EKV_SECTOR_FREE] > 0 &&
         db->sectors.counts[EKV_SECTOR_READY] < ready_target(db, low)) {
         error = ekv_sector_prepare(&db->sectors);
         *more = true;

@@ -159,6 +159,32 @@ static void more_memory_does_not_make_merges_write_more(void **state)
     assert_true(programmed[1] <= programmed[0]);
 }
 
+/* A batch fills more than a sector; with what it causes it needs about two. */
+static void a_batch_waits_for_three_erases_at_most(void **state)
+{
+    enum { BATCH = 64, KEYS = 4096 };
+    static uint32_t entries[BATCH * EKV_TXN_ENTRY_SIZE / 4];
+    uint64_t chance = 1, total;
+    (void)state;
+    fixture_start(&on, (struct ekv_geometry){4096, 256, 1, true}, 512);
+    total = on.nor.now.counts.erases;
+    for (uint32_t n = 0; n < 300; n++) {
+        uint64_t before = on.nor.now.counts.erases;
+        struct ekv_txn txn;
+        assert_ok(ekv_txn_begin(&txn, on.db, entries, sizeof entries));
+        for (uint32_t i = 0; i < BATCH; i++) {
+            uint32_t number = n < KEYS / BATCH ? n * BATCH + i : fixture_below(&chance, KEYS);
+            fixture_fill(on.value, 64, number);
+            assert_ok(ekv_txn_put(&txn, fixture_key(number), on.value, 64));
+        }
+        assert_ok(ekv_txn_commit(&txn));
+        if (n > 0 && on.nor.now.counts.erases - before > 3) /* the first finds nothing erased */
+            fail_msg("batch %u waited for %u erases", (unsigned)n,
+                     (unsigned)(on.nor.now.counts.erases - before));
+    }
+    assert_true(on.nor.now.counts.erases - total > 300); /* the flash was full more than once */
+}
+
 static void the_number_of_runs_stays_bounded(void **state)
 {
     (void)state;
@@ -480,6 +506,7 @@ int main(void)
         cmocka_unit_test_teardown(sectors_full_of_deletes_are_not_collected_in_vain, teardown),
         cmocka_unit_test_teardown(a_delete_that_was_merged_away_stays_a_delete, teardown),
         cmocka_unit_test_teardown(more_memory_does_not_make_merges_write_more, teardown),
+        cmocka_unit_test_teardown(a_batch_waits_for_three_erases_at_most, teardown),
         cmocka_unit_test_teardown(the_number_of_runs_stays_bounded, teardown),
         cmocka_unit_test_teardown(idle_work_comes_to_an_end_and_changes_no_key, teardown),
         cmocka_unit_test_teardown(values_in_chunks_survive_collections_around_them, teardown),
