@@ -113,19 +113,32 @@ static void placed(struct ekv_index *index, uint32_t address, uint32_t size)
 
 /* --- Pages ----------------------------------------------------------------------------------- */
 
+/* A leaf fills what is left of the program page where the index goes on, if that is worth it, or of
+ * the next one, which may be the first of another sector. */
 static uint16_t leaf_limit(const struct ekv_builder *builder)
 {
     const struct ekv_index *index = builder->index;
-    uint32_t room = EKV_PAGE_SIZE;
-    if (index->sector != EKV_NO_SECTOR && index->offset < format_of(builder)->geometry.sector_size)
-        room = ekv_page_room(index->offset);
-    return (uint16_t)(room >= EKV_PAGE_SIZE / 2 ? room : EKV_PAGE_SIZE);
+    uint32_t in_page = ekv_page_room(index->offset), left = ekv_index_room(index);
+    if (left > 0 && in_page >= EKV_PAGE_SIZE / 2)
+        return (uint16_t)in_page;
+    return left > in_page ? EKV_PAGE_SIZE
+                          : (uint16_t)ekv_page_room(format_of(builder)->body_offset);
 }
 
 static void page_reset(struct ekv_builder *builder, uint32_t level)
 {
     builder->used[level] = EKV_PAGE_HEAD_SIZE;
     builder->counts[level] = 0;
+}
+
+void ekv_build_expect(struct ekv_builder *builder, uint32_t entries)
+{
+    uint64_t size = EKV_PAGE_HEAD_SIZE + entries * (format_of(builder)->pointer_size + 1ull);
+    uint32_t leaf = ekv_align(size < EKV_PAGE_SIZE ? (uint32_t)size : EKV_PAGE_SIZE,
+                              format_of(builder)->geometry.write_unit);
+    builder->leaf_max = (uint16_t)leaf;
+    if (size <= EKV_PAGE_SIZE)
+        builder->leaf_limit = EKV_PAGE_SIZE;
 }
 
 void ekv_build_begin(struct ekv_builder *builder, uint32_t id, uint8_t level, uint32_t sequence)
@@ -137,6 +150,7 @@ void ekv_build_begin(struct ekv_builder *builder, uint32_t id, uint8_t level, ui
     builder->broken = false;
     builder->separator_size = 0;
     builder->separator_cut = false;
+    builder->leaf_max = EKV_PAGE_SIZE;
     builder->leaf_limit = leaf_limit(builder);
 }
 
@@ -251,12 +265,16 @@ uint32_t ekv_index_room(const struct ekv_index *index)
     return index->sector == EKV_NO_SECTOR ? 0 : size - ekv_min(index->offset, size);
 }
 
-/* Every page that a leaf can push out must find a place before the first of them is written. */
+/* Every page that a leaf can push out must find a place before the first of them is written. An
+ * empty one takes its first link without being pushed out. */
 bool ekv_build_room(const struct ekv_builder *builder)
 {
     const struct ekv_index *index = builder->index;
     const struct ekv_sectors *sectors = index->log->sectors;
-    uint32_t need = builder->height_max * EKV_PAGE_SIZE;
+    uint32_t in_page = ekv_page_room(index->offset);
+    uint32_t need = builder->leaf_max + (builder->leaf_max > in_page ? in_page : 0);
+    for (uint32_t i = 1; i < builder->height_max && builder->counts[i] > 0; i++)
+        need += EKV_PAGE_SIZE;
     uint32_t room = ekv_index_room(index);
     uint32_t wanted = room >= need ? 0 : need / sectors->format.geometry.sector_size + 1;
     return ekv_sectors_available(sectors) >= wanted;

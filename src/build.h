@@ -14,6 +14,7 @@ struct ekv_builder {
     uint16_t used[EKV_RUN_HEIGHT_MAX];
     uint8_t counts[EKV_RUN_HEIGHT_MAX];
     uint16_t leaf_limit;
+    uint16_t leaf_max;      /* bytes that a leaf takes at most */
     bool broken;            /* an error came between pages: begin again */
     uint32_t last;          /* the entry added last, 0: none */
     uint8_t separator_size; /* of the leaf being filled */
@@ -33,6 +34,9 @@ uint32_t ekv_index_room(const struct ekv_index *index);
 
 /* Begins a run. `sequence`: the newest log sector an entry can point to. */
 void ekv_build_begin(struct ekv_builder *builder, uint32_t id, uint8_t level, uint32_t sequence);
+
+/* Says how many entries it can get at most: a small run then needs no room for a whole page. */
+void ekv_build_expect(struct ekv_builder *builder, uint32_t entries);
 
 /* True if the pages that a few entries can fill will find a place. */
 bool ekv_build_room(const struct ekv_builder *builder);

@@ -28,10 +28,8 @@ static int compact_step(struct ekv *db)
     if (db->sectors.counts[EKV_SECTOR_EMPTIED] > 0)
         return ekv_publish(db, 0);
     /* Sectors behind the replay position can be collected after a flush. */
-    if (db->memtable.count > 0) {
-        error = ekv_merge_drain(db);
-        return error ? error : ekv_flush(db);
-    }
+    if (db->memtable.count > 0)
+        return ekv_merge_flush(db);
     return ekv_merge_force(db);
 }
 

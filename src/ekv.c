@@ -20,6 +20,9 @@ enum {
     MEMTABLE_MIN = 8,
     MEMTABLE_MAX = 1 << 16,
     REPLAY_MAX = 32, /* sectors of log */
+    TINY = 16,       /* sectors */
+    FEW = 32,
+    FEW_PART = 36,
 };
 
 /* --- Memory ---------------------------------------------------------------------------------- */
@@ -38,6 +41,19 @@ static uint32_t memtable_count(const struct ekv_geometry *geometry,
     if (count == 0)
         return memtable_default(geometry);
     return ekv_min(ekv_max(count, MEMTABLE_MIN), ekv_min(most, MEMTABLE_MAX));
+}
+
+/* Slots of the memtable, of which on the smallest flash a recovery uses more than others. */
+static uint32_t slot_count(const struct ekv_geometry *geometry, uint32_t count)
+{
+    return geometry->sector_count <= TINY ? ekv_max(count, memtable_default(geometry)) : count;
+}
+
+/* Keys after which a flush is due. Where sectors are few, a merge of twice as many and a flush must
+ * fit into one. */
+static uint32_t memtable_limit(const struct ekv_geometry *geometry, uint32_t count)
+{
+    return geometry->sector_count <= FEW ? ekv_min(count, geometry->sector_size / FEW_PART) : count;
 }
 
 static uint32_t cache_count(const struct ekv_mount_options *options)
@@ -83,7 +99,8 @@ size_t ekv_memory_size(const struct ekv_geometry *geometry, const struct ekv_mou
 {
     if (ekv_geometry_check(geometry))
         return 0;
-    return plan_of(geometry, memtable_count(geometry, options), cache_count(options)).size;
+    uint32_t slots = slot_count(geometry, memtable_count(geometry, options));
+    return plan_of(geometry, slots, cache_count(options)).size;
 }
 
 static int lay_out(struct ekv **db, const struct ekv_flash *flash, uint64_t store_id,
@@ -93,7 +110,8 @@ static int lay_out(struct ekv **db, const struct ekv_flash *flash, uint64_t stor
     int error = ekv_geometry_check(geometry);
     if (error)
         return error;
-    uint32_t slots = memtable_count(geometry, options), cached = cache_count(options);
+    uint32_t count = memtable_count(geometry, options), cached = cache_count(options);
+    uint32_t slots = slot_count(geometry, count);
     struct plan plan = plan_of(geometry, slots, cached);
     uint8_t *bytes = memory;
     if (!memory || memory_size < plan.size || (uintptr_t)memory % 8 != 0)
@@ -110,6 +128,7 @@ static int lay_out(struct ekv **db, const struct ekv_flash *flash, uint64_t stor
     self->index.sector = EKV_NO_SECTOR;
     ekv_memtable_init(&self->memtable, (struct ekv_slot *)(void *)(bytes + plan.slots), slots,
                       bytes + plan.hints);
+    self->memtable.limit = memtable_limit(geometry, count);
     self->memtable_default = memtable_default(geometry);
     ekv_cache_init(&self->cache, (struct ekv_slot *)(void *)(bytes + plan.cache), cached);
     self->catalog.runs = (struct ekv_run *)(void *)(bytes + plan.runs);
@@ -547,7 +566,7 @@ void ekv_stat(struct ekv *db, struct ekv_stat *stat)
         .sectors_retired = sectors->counts[EKV_SECTOR_RETIRED],
         .runs = db->catalog.run_count,
         .memtable_count = db->memtable.count,
-        .memtable_capacity = db->memtable.capacity,
+        .memtable_capacity = db->memtable.limit,
         .erases = sectors->erases,
         .programs = sectors->programs,
         .programmed_size = sectors->programmed_size,

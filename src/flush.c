@@ -14,8 +14,8 @@
 
 uint32_t ekv_flush_size(const struct ekv *db)
 {
-    return db->memtable.capacity * (ekv_format_of(db)->pointer_size + 1) * 5 / 4 +
-           db->memtable.capacity / EKV_FILTER_KEYS * EKV_FILTER_BLOCK_SIZE + 2 * EKV_PAGE_SIZE;
+    return db->memtable.limit * (ekv_format_of(db)->pointer_size + 1) * 5 / 4 +
+           db->memtable.limit / EKV_FILTER_KEYS * EKV_FILTER_BLOCK_SIZE + 2 * EKV_PAGE_SIZE;
 }
 
 uint32_t ekv_flush_sectors(const struct ekv *db)
@@ -77,6 +77,7 @@ static int add_all(struct ekv *db, const struct ekv_memtable *table)
 static int build(struct ekv *db, const struct ekv_memtable *table)
 {
     ekv_build_begin(&db->builder, db->catalog.next_run_id++, 0, db->log.sequence);
+    ekv_build_expect(&db->builder, table->count);
     int error = add_all(db, table);
     bool done = db->catalog.run_count == 0; /* nothing below it that a filter could spare */
     if (!error && !done)
@@ -94,7 +95,7 @@ static int build(struct ekv *db, const struct ekv_memtable *table)
 static const struct ekv_txn *replayed_txn(const struct ekv *db)
 {
     const struct ekv_txn *txn = db->appending;
-    return txn && txn->record_count > 0 && txn->count <= db->memtable.capacity ? txn : NULL;
+    return txn && txn->record_count > 0 && txn->count <= db->memtable.limit ? txn : NULL;
 }
 
 uint32_t ekv_flush_sequence(const struct ekv *db)

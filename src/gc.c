@@ -14,6 +14,7 @@
 
 #include "holder.h"
 #include "merge.h"
+#include "reserve.h"
 #include "retain.h"
 #include "value.h"
 
@@ -24,10 +25,9 @@ enum { SNAPSHOT_LOOKS = 16, DELETES_LOOKS = 8, COLD_EVERY = 8, COLD_SPREAD = 64 
 static int make_slot(struct ekv *db)
 {
     /* What a recovery moves was replayed: it has its slot. So has what is rewritten. */
-    if (db->memtable.count < db->memtable.capacity || db->unclean || db->log.last_resort)
+    if (db->memtable.count < db->memtable.limit || db->unclean || db->log.last_resort)
         return EKV_OK;
-    int error = ekv_merge_drain(db);
-    return error ? error : ekv_flush(db);
+    return ekv_merge_flush(db);
 }
 
 /* Points the memtable at a copy. If that fails the copy must not stay in the log: a replay would
@@ -361,13 +361,15 @@ static int copy_size(struct ekv *db, const struct ekv_found *found, uint32_t *si
 }
 
 /* Bytes of log that a collection of the sector takes: what it copies, and what that leaves unused
- * at the end of the head. */
-static int exact_size(struct ekv *db, uint32_t victim, uint32_t sequence, uint32_t *size)
+ * at the end of the head. `moves`: how many records it copies of those that begin before an offset.
+ */
+static int count_copies(struct ekv *db, uint32_t victim, uint32_t sequence, uint32_t before,
+                        uint32_t *size, uint32_t *moves)
 {
     const struct ekv_format *format = ekv_format_of(db);
     struct ekv_found found = {.sequence = sequence};
     uint32_t room = ekv_log_room(&db->log);
-    *size = 0;
+    *size = *moves = 0;
     for (uint32_t offset = format->body_offset; offset < format->geometry.sector_size;) {
         uint32_t copy;
         int error =
@@ -377,6 +379,7 @@ static int exact_size(struct ekv *db, uint32_t victim, uint32_t sequence, uint32
         error = copy_size(db, &found, &copy);
         if (error)
             return error;
+        *moves += copy > 0 && offset < before;
         if (copy > room) {
             *size += room;
             room = ekv_format_record_size_max(format);
@@ -386,6 +389,12 @@ static int exact_size(struct ekv *db, uint32_t victim, uint32_t sequence, uint32
         offset = ekv_offset_of(format, found.record.address) + found.record.layout.size;
     }
     return EKV_OK;
+}
+
+static int exact_size(struct ekv *db, uint32_t victim, uint32_t sequence, uint32_t *size)
+{
+    uint32_t moves;
+    return count_copies(db, victim, sequence, 0, size, &moves);
 }
 
 /* Bytes of a log sector that the live count says are live. */
@@ -432,8 +441,10 @@ static int moved_size(const struct ekv *db, uint32_t victim, uint32_t sequence, 
 static int is_worth(const struct ekv *db, uint32_t size, uint32_t limit)
 {
     uint32_t body = ekv_format_record_size_max(ekv_format_of(db));
-    uint32_t available = ekv_sectors_available(&db->sectors);
-    uint64_t room = ekv_log_room(&db->log) + (available > 1 ? (uint64_t)(available - 1) * body : 0);
+    uint32_t available = ekv_sectors_available(&db->sectors), kept = ekv_reserve_collection(db);
+    uint64_t room = ekv_log_room(&db->log);
+    if (available > kept)
+        room += (uint64_t)(available - kept) * body;
     if (size > limit)
         return EKV_NOT_FOUND;
     return size <= room ? EKV_OK : EKV_FULL;
@@ -518,13 +529,10 @@ static int choose_victim(struct ekv *db, uint32_t most, uint32_t *victim, uint32
                                                            : error;
 }
 
-int ekv_gc(struct ekv *db, uint32_t most)
+static int empty(struct ekv *db, uint32_t victim, uint32_t sequence)
 {
-    uint32_t victim, sequence;
     bool seen = false;
-    int error = choose_victim(db, most, &victim, &sequence);
-    if (!error)
-        error = move_all(db, victim, sequence, &seen);
+    int error = move_all(db, victim, sequence, &seen);
     if (error)
         return error;
     if (db->sectors.lives[victim] != 0) {
@@ -540,4 +548,20 @@ int ekv_gc(struct ekv *db, uint32_t most)
     db->emptied_seen += seen;
     db->collections++;
     return EKV_OK;
+}
+
+int ekv_gc(struct ekv *db, uint32_t most)
+{
+    uint32_t victim, sequence;
+    int error = choose_victim(db, most, &victim, &sequence);
+    return error ? error : empty(db, victim, sequence);
+}
+
+int ekv_gc_head(struct ekv *db, uint32_t sector, uint32_t sequence, uint32_t in_run, uint32_t spare)
+{
+    uint32_t slots = db->memtable.capacity - db->memtable.count, size, moves;
+    int error = count_copies(db, sector, sequence, in_run, &size, &moves);
+    if (!error && (size + spare > ekv_log_room(&db->log) || moves > slots))
+        error = EKV_FULL;
+    return error ? error : empty(db, sector, sequence);
 }

@@ -14,6 +14,12 @@ enum { EKV_GC_EXACTLY, EKV_GC_ANY = EKV_LIVE_MAX * 19 / 20, EKV_GC_EARLY = EKV_L
  * Power cut: records are found at their old or their new place. */
 EKV_MUST_CHECK int ekv_gc(struct ekv *db, uint32_t most);
 
+/* Empties the log sector that was the head before the recovery that is going on, if its records fit
+ * into the head, with `spare` bytes to be left, and into the memtable; up to offset `in_run` they
+ * have no slot there yet. Errors: EKV_FULL: they do not fit, nothing was moved. */
+EKV_MUST_CHECK int ekv_gc_head(struct ekv *db, uint32_t sector, uint32_t sequence, uint32_t in_run,
+                               uint32_t spare);
+
 /* True if there is a sector to collect in which a program failed. */
 bool ekv_gc_bad(const struct ekv *db);
 

@@ -51,7 +51,7 @@ void ekv_memtable_init(struct ekv_memtable *table, struct ekv_slot *slots, uint3
 {
     uint32_t size = ekv_memtable_hint_size(capacity);
     *table = (struct ekv_memtable){
-        .slots = slots, .capacity = capacity, .hints = size > 0 ? hints : NULL};
+        .slots = slots, .capacity = capacity, .limit = capacity, .hints = size > 0 ? hints : NULL};
     table->hint_mask = size * 8 - 1;
     ekv_memtable_clear(table);
 }

@@ -19,6 +19,7 @@ struct ekv_memtable {
     struct ekv_slot *slots;
     uint32_t count;
     uint32_t capacity;
+    uint32_t limit; /* keys after which a flush is due */
     uint8_t *hints;
     uint32_t hint_mask; /* number of bits less one */
 };

@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "own.h"
+#include "reserve.h"
 #include "value.h"
 #include "walk.h"
 
@@ -49,7 +50,7 @@ static uint32_t level_end(const struct ekv_catalog *catalog, uint32_t begin)
  * flushed: so many sectors of log come first. */
 static uint64_t level_size(const struct ekv *db, uint32_t level)
 {
-    uint64_t size = ekv_min(db->memtable.capacity, db->memtable_default);
+    uint64_t size = ekv_min(db->memtable.limit, db->memtable_default);
     while (level-- > 0)
         size *= shape_of(db).tier;
     return size;
@@ -58,8 +59,10 @@ static uint64_t level_size(const struct ekv *db, uint32_t level)
 static uint8_t output_level(const struct ekv *db, uint32_t begin, uint32_t end)
 {
     const struct ekv_catalog *catalog = &db->catalog;
-    uint8_t level = catalog->runs[begin].level;
+    uint8_t level = catalog->runs[end - 1].level;
     uint64_t sum = 0;
+    if (catalog->runs[begin].level != level)
+        return level;
     for (uint32_t i = begin; i < end; i++)
         sum += catalog->runs[i].entry_count;
     bool deepest = end == catalog->run_count;
@@ -72,15 +75,18 @@ static uint8_t output_level(const struct ekv *db, uint32_t begin, uint32_t end)
 static void begin_merge(struct ekv *db, uint32_t begin, uint32_t end)
 {
     struct ekv_merge *merge = &db->merge;
-    uint32_t sequence = 0;
+    uint32_t sequence = 0, entries = 0;
     merge->count = ekv_min(end - begin, EKV_MERGE_INPUTS_MAX);
     begin = end - merge->count;
     merge->newest_id = db->catalog.runs[begin].id;
     merge->oldest = end == db->catalog.run_count;
-    for (uint32_t i = begin; i < end; i++)
+    for (uint32_t i = begin; i < end; i++) {
         sequence = ekv_max(sequence, db->catalog.runs[i].sequence);
+        entries += db->catalog.runs[i].entry_count;
+    }
     ekv_build_begin(&merge->builder, db->catalog.next_run_id++, output_level(db, begin, end),
                     sequence);
+    ekv_build_expect(&merge->builder, entries);
     for (uint32_t i = 0; i < merge->count; i++)
         merge->inputs[i].place.address = UINT32_MAX; /* not opened yet */
     merge->phase = EKV_MERGE_ENTRIES;
@@ -365,13 +371,39 @@ int ekv_merge_step(struct ekv *db, bool *busy)
     return *busy ? one_step(db) : EKV_OK;
 }
 
+/* A merge of some of the runs must not take what one of all of them needs. */
 int ekv_merge_drain(struct ekv *db)
 {
     int error = EKV_OK;
     bool busy = true;
-    while (!error && busy && ekv_merge_urgent(db))
-        error = ekv_merge_step(db, &busy);
+    while (!error && busy && ekv_merge_urgent(db)) {
+        if (ekv_sectors_available(&db->sectors) <= ekv_reserve_index(db))
+            error = ekv_merge_force(db);
+        else
+            error = ekv_merge_step(db, &busy);
+    }
     return error;
+}
+
+/* Merges until a flush leaves room for the next merge of all runs. */
+static int make_room(struct ekv *db)
+{
+    int error = EKV_OK;
+    for (uint32_t i = db->catalog.run_count; !error && i > 1 && !ekv_reserve_holds_flush(db); i--)
+        error = ekv_merge_force(db);
+    return error;
+}
+
+int ekv_merge_flush(struct ekv *db)
+{
+    int error = ekv_merge_drain(db);
+    if (!error)
+        error = make_room(db);
+    if (error == EKV_FULL) {
+        ekv_own_again(db); /* a merge that found no room for its pages is given up with them */
+        error = make_room(db);
+    }
+    return error == EKV_NOT_FOUND || !error ? ekv_flush(db) : error;
 }
 
 int ekv_merge_force(struct ekv *db)
@@ -384,7 +416,10 @@ int ekv_merge_force(struct ekv *db)
         uint32_t count = db->catalog.run_count;
         if (count < 2)
             return EKV_NOT_FOUND;
-        begin_merge(db, count - ekv_min(count, EKV_MERGE_INPUTS_MAX), count);
+        /* Just enough of the newest, which are small, that the next merge takes all. */
+        if (count > EKV_MERGE_INPUTS_MAX)
+            count = ekv_min(count - EKV_MERGE_INPUTS_MAX + 1, EKV_MERGE_INPUTS_MAX);
+        begin_merge(db, 0, count);
     }
     while (!error && busy && db->merge.phase != EKV_MERGE_IDLE)
         error = one_step(db);

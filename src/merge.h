@@ -10,9 +10,14 @@
  * Power cut: before that edit the inputs are the store's runs, after it the output is. */
 EKV_MUST_CHECK int ekv_merge_step(struct ekv *db, bool *busy);
 
-/* Merges the oldest runs, as many as go, to the end, whatever their levels: to free index sectors.
- * EKV_NOT_FOUND: there is one run or none. */
+/* Merges runs to the end, whatever their levels, to free index sectors: all of them, or the newest
+ * if there are too many. Called until there is one run, it needs ekv_reserve_index sectors at a
+ * time. EKV_NOT_FOUND: there is one run or none. */
 EKV_MUST_CHECK int ekv_merge_force(struct ekv *db);
+
+/* Flushes the memtable; before that it merges, if there are too many runs or is no room for
+ * another. Errors: EKV_FULL: even ekv_reserve_index sectors were not there. */
+EKV_MUST_CHECK int ekv_merge_flush(struct ekv *db);
 
 /* Steps until another flush may come. */
 EKV_MUST_CHECK int ekv_merge_drain(struct ekv *db);

@@ -21,8 +21,16 @@
 
 #include <assert.h>
 
+#include "gc.h"
 #include "own.h"
+#include "reserve.h"
 #include "value.h"
+
+/* True if no more sectors are left than a collection leaves. */
+static bool is_scarce(const struct ekv *db)
+{
+    return ekv_sectors_available(&db->sectors) <= ekv_reserve_index(db) + 1;
+}
 
 /* Offset in the old head up to which everything is in a run: the edit that says so proves it. */
 static uint32_t flushed_end(const struct ekv *db, uint32_t sequence)
@@ -81,19 +89,70 @@ static int rewrite_memtable(struct ekv *db, uint32_t old_sequence)
     return EKV_OK;
 }
 
+/* Bytes that rewrite_memtable appends for records that do not lie in sector `but`. */
+static int rewritten_size(const struct ekv *db, uint32_t but, uint32_t old_sequence, uint32_t *size)
+{
+    const struct ekv_format *format = ekv_format_of(db);
+    *size = 0;
+    for (uint32_t i = 0; i < db->memtable.count; i++) {
+        struct ekv_found found;
+        uint32_t address = db->memtable.slots[i].address;
+        int error = ekv_record_read(&db->log, address, &found.record);
+        if (!error)
+            error = ekv_log_sequence(&db->log, address, &found.sequence);
+        if (error)
+            return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
+        found.record.layout.type |= EKV_RECORD_MOVED;
+        ekv_record_measure(format, &found.record.layout);
+        if (found.sequence <= old_sequence && ekv_sector_of(format, address) != but)
+            *size += found.record.layout.size;
+    }
+    return EKV_OK;
+}
+
+/* Where sectors are few each recovery must leave as many as it found, since another power cut may
+ * come right after it: the old head is emptied if it can be. */
+static int empty_head(struct ekv *db, uint32_t sector, uint32_t sequence)
+{
+    uint32_t spare;
+    /* With retention its stamp tells which records of the sector before count for history. */
+    bool retains = db->retain_count > 1 || db->retain_span > 0;
+    if (sector == EKV_NO_SECTOR || retains || !is_scarce(db))
+        return EKV_OK;
+    int error = rewritten_size(db, sector, sequence, &spare);
+    if (!error)
+        error = ekv_gc_head(db, sector, sequence, flushed_end(db, sequence), spare);
+    return error == EKV_FULL ? EKV_OK : error;
+}
+
+/* Whether the memtable becomes a run. That takes a sector; if few are left and the records fit into
+ * the head they are written there. */
+static int becomes_run(const struct ekv *db, uint32_t old_sequence, bool *run)
+{
+    uint32_t size;
+    *run = db->memtable.count == 0;
+    int error = rewritten_size(db, EKV_NO_SECTOR, old_sequence, &size);
+    if (!error && ekv_sectors_available(&db->sectors) > 0 &&
+        db->catalog.run_count + 1 < db->catalog.run_capacity)
+        *run |= !is_scarce(db) || size > ekv_log_room(&db->log);
+    return error;
+}
+
 static int move_away(struct ekv *db, uint32_t old_sector, uint32_t old_sequence, uint32_t old_end)
 {
     uint32_t sector = db->log.sector, sequence = db->log.sequence;
+    bool run;
     int error = move_suspects(db, old_sector, old_sequence, old_end);
+    if (!error)
+        error = empty_head(db, old_sector, old_sequence);
     if (error)
         return error;
     db->log.copy = NULL;
-    if (ekv_sectors_available(&db->sectors) > 0 &&
-        db->catalog.run_count + 1 < db->catalog.run_capacity) {
+    error = becomes_run(db, old_sequence, &run);
+    if (!error && run)
         error = ekv_flush(db);
-        if (error != EKV_FULL)
-            return error;
-    }
+    if (error ? error != EKV_FULL : run)
+        return error;
     db->rewritten = true;
     db->log.last_resort = true; /* what was in use until now can be collected then */
     error = rewrite_memtable(db, old_sequence);
@@ -184,8 +243,10 @@ static int recover(struct ekv *db)
     free_next(db, next, closed ? EKV_SECTOR_EMPTIED : EKV_SECTOR_FREE);
     /* Its stamp may have been in flight: then it must not stay, as nobody may be able to read it.
      */
-    if (end == ekv_format_of(db)->body_offset && sequence != db->catalog.replay_sequence)
+    if (end == ekv_format_of(db)->body_offset && sequence != db->catalog.replay_sequence) {
         ekv_sector_set(&db->sectors, sector, EKV_SECTOR_FREE);
+        sector = EKV_NO_SECTOR;
+    }
     error = erase_later(db, sequence);
     if (!error)
         error = ekv_log_start(&db->log, sequence + 2, proven_end(db) | EKV_END_RESUMED);
@@ -248,8 +309,10 @@ int ekv_restart(struct ekv *db)
     error = ekv_log_flush(&db->log);
     if (!error)
         error = ekv_log_start(&db->log, sequence + 1, db->log.offset);
+    db->unclean = true; /* nothing is flushed on the way */
     if (!error)
         error = move_away(db, sector, sequence, 0);
+    db->unclean = false;
     if (error)
         db->failed = true;
     return error;

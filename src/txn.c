@@ -442,7 +442,7 @@ static int make_ready(struct ekv_txn *txn, uint64_t again, bool by_run)
     uint64_t run = ekv_flush_sectors(db) * (uint64_t)ekv_format_of(db)->geometry.sector_size +
                    (uint64_t)txn->count * RUN_ENTRY_SIZE;
     return ekv_write_begin(db, EKV_PAGE_SIZE + again + (by_run ? run : 0), 0,
-                           by_run ? db->memtable.capacity + 1 : txn->count);
+                           by_run ? db->memtable.limit + 1 : txn->count);
 }
 
 /* Records that something came between are appended once more. If there is no room for that, and
@@ -474,7 +474,7 @@ static int commit(struct ekv_txn *txn)
 {
     enum { TRIES = 4 };
     struct ekv *db = txn->db;
-    bool by_run = txn->count > db->memtable.capacity;
+    bool by_run = txn->count > db->memtable.limit;
     struct ekv_record record;
     uint32_t index = 0;
     int error = check_from(txn, &index, &record);

@@ -11,11 +11,13 @@
 #include <assert.h>
 
 #include "recover.h"
+#include "reserve.h"
 
 enum {
     MERGE_PACE = 6,
     READY_AHEAD = 4, /* writes like the largest of late that ready sectors should last for */
     READY_FADE = 16, /* writes in which the largest one of late is forgotten */
+    BLOAT_PART = 8,  /* the part of the flash that the index may take beside one run of all keys */
     VAIN_MAX = 4,    /* collections in a row that gained nothing */
 };
 
@@ -32,46 +34,48 @@ static uint32_t bottom_sectors(const struct ekv *db)
     return (uint32_t)(keys * (ekv_format_of(db)->pointer_size + 2u) / body_size(db));
 }
 
-/* Sectors that stay available after a write: for the log sector that a collection fills, for the
- * pages of a flush that it causes, and for the merge that must make room for that flush. */
+/* Sectors that stay available after a put; after a delete one less. */
 static uint32_t floor_of(const struct ekv *db)
 {
-    uint32_t count = ekv_format_of(db)->geometry.sector_count;
-    if (count <= 10)
-        return 1;
-    if (count <= 16)
-        return 2;
-    return 2 + ekv_flush_sectors(db) + bottom_sectors(db);
+    return ekv_reserve_log(db) + ekv_reserve_index(db);
 }
 
 /* Sectors that are emptied ahead of the need, so that one edit frees several. On small flash what
- * they hold back costs more than edits do; unless flushes often take a sector, since the floor then
- * holds one too few for a recovery. */
+ * they hold back costs more than edits do. */
 static uint32_t ahead_of(const struct ekv *db)
 {
-    bool small = ekv_format_of(db)->geometry.sector_count <= 16;
-    return small && ekv_flush_size(db) <= body_size(db) / 4 ? 1 : 3;
+    return ekv_format_of(db)->geometry.sector_count <= 16 ? 0 : 3;
 }
 
 /* Index sectors in use: the bottom run, the runs above it, what a run takes beside its entries, and
  * sectors that are not full. What a merge takes until it is done is kept back by the floor. */
 static uint32_t index_sectors(const struct ekv *db)
 {
-    enum { RUN_OVERHEAD = 160 };
+    enum { RUN_OVERHEAD = 80 };
     uint32_t count = ekv_format_of(db)->geometry.sector_count;
     uint64_t entry = ekv_format_of(db)->pointer_size + 2;
     uint64_t bytes =
-        4 * (uint64_t)db->memtable.capacity * entry + db->catalog.run_capacity / 2 * RUN_OVERHEAD;
+        2 * (uint64_t)db->memtable.limit * entry + db->catalog.run_capacity / 2 * RUN_OVERHEAD;
     return bottom_sectors(db) + (uint32_t)(bytes / body_size(db)) + (count <= 16 ? 1 : 2);
+}
+
+/* The smallest flash has room for one log sector beside the head. A recovery must be able to empty
+ * that into a new head, so all keys must find a slot in the memtable. */
+static uint64_t tiny_capacity(const struct ekv *db)
+{
+    uint64_t keys = (uint64_t)db->catalog.keys + db->catalog.keys_aside;
+    if (keys >= db->memtable.capacity)
+        return 0;
+    return (uint64_t)body_size(db) * (ekv_reserve_log(db) < 2 ? 5 : 9) / 10;
 }
 
 uint64_t ekv_capacity(const struct ekv *db)
 {
     const struct ekv_format *format = ekv_format_of(db);
-    uint32_t taken = format->ring_count + 2 + floor_of(db) + 1 + index_sectors(db) +
-                     db->sectors.counts[EKV_SECTOR_RETIRED];
-    if (taken >= format->geometry.sector_count)
-        return body_size(db) / 2;
+    uint32_t taken = format->ring_count + 2 + ekv_reserve_log(db) + ekv_reserve_index_least(db) +
+                     index_sectors(db) + db->sectors.counts[EKV_SECTOR_RETIRED];
+    if (taken >= format->geometry.sector_count || ekv_reserve_log(db) < 3)
+        return tiny_capacity(db);
     uint64_t sectors = format->geometry.sector_count - taken;
     return sectors * body_size(db) * 23 / 25; /* 92 % */
 }
@@ -93,13 +97,6 @@ static uint32_t sectors_for(const struct ekv *db, uint64_t size)
     return (uint32_t)((size - room) / body_size(db)) + (size > body_size(db) ? 2 : 1);
 }
 
-/* Moves the replay position past log sectors, so that they can be collected. */
-static int flush_now(struct ekv *db)
-{
-    int error = ekv_merge_drain(db);
-    return error ? error : ekv_flush(db);
-}
-
 /* What else can give sectors: the manifest frees emptied ones, a flush moves the replay position
  * past log sectors, a merge frees the runs it replaces. EKV_NOT_FOUND: nothing else can. */
 static int find_more(struct ekv *db)
@@ -112,13 +109,13 @@ static int find_more(struct ekv *db)
             return error;
     }
     if (db->catalog.replay_sequence < ekv_flush_sequence(db))
-        return flush_now(db);
+        return ekv_merge_flush(db);
     int error = ekv_merge_force(db);
     if ((error != EKV_NOT_FOUND && error != EKV_FULL) ||
         db->catalog.replay_sequence == db->log.sequence)
         return error;
     db->appending = NULL; /* what it wrote over lies in sectors that replay needs until then */
-    return flush_now(db);
+    return ekv_merge_flush(db);
 }
 
 /* Bytes of log that could be written now and after the next edit of the manifest. */
@@ -157,7 +154,10 @@ static int collect_room(struct ekv *db, uint64_t size, uint32_t floor)
         if (available >= need)
             return EKV_OK;
         int error = EKV_NOT_FOUND;
-        if (available + emptied < need && (available > 1 || emptied == 0) && may_collect(db, floor))
+        if (ekv_reserve_surplus(db) > ekv_format_of(db)->geometry.sector_count / BLOAT_PART)
+            error = ekv_merge_force(db);
+        else if (available + emptied < need && (available > 1 || emptied == 0) &&
+                 may_collect(db, floor))
             error = ekv_gc(db, vain > 0 ? EKV_GC_EXACTLY : EKV_GC_ANY);
         vain = error || room_of(db) > room ? 0 : vain + 1;
         if (error == EKV_NOT_FOUND || error == EKV_FULL)
@@ -195,7 +195,7 @@ static int reopen(struct ekv *db)
 
 static bool flush_due(const struct ekv *db, uint32_t slots)
 {
-    return db->memtable.count + slots > db->memtable.capacity ||
+    return db->memtable.count + slots > db->memtable.limit ||
            ekv_flush_sequence(db) - db->catalog.replay_sequence >= db->replay_max;
 }
 
@@ -217,14 +217,17 @@ int ekv_write_begin(struct ekv *db, uint64_t size, uint64_t growth, uint32_t slo
         return EKV_READ_ONLY;
     note_write(db, size, slots == 1);
     int error = reopen(db);
-    if (!error) /* a recovery adds a run: sessions that are all cut short must not pile them up */
+    if (!error) { /* a recovery adds a run: sessions that are all cut short must not pile them up */
         error = ekv_merge_drain(db);
+        if (error == EKV_FULL)
+            error = EKV_OK;
+    }
     if (error)
         return error;
     if (growth > 0 && db->reserved_size + growth > ekv_space(db))
         return EKV_FULL;
     uint32_t floor = floor_of(db);
-    error = make_room(db, size, growth > 0 ? floor : ekv_max(1, floor - 1));
+    error = make_room(db, size, growth > 0 ? floor : floor - 1);
     if (db->log.next == EKV_NO_SECTOR) {
         error = ekv_sectors_available(&db->sectors) < 2 ? EKV_FULL : ekv_restart(db);
         if (error == EKV_FULL && size <= ekv_log_room(&db->log) && growth == 0)
@@ -237,7 +240,7 @@ int ekv_write_begin(struct ekv *db, uint64_t size, uint64_t growth, uint32_t slo
         ekv_sectors_available(&db->sectors) > sectors_for(db, size))
         error = EKV_OK;
     if (!error && flush_due(db, slots))
-        error = flush_now(db);
+        error = ekv_merge_flush(db);
     ekv_sectors_want(&db->sectors, sectors_for(db, size));
     return error;
 }
@@ -263,7 +266,7 @@ static int gc_step(struct ekv *db, uint32_t low, bool *more)
      * not have. */
     if (error == EKV_NOT_FOUND && available + emptied <= low &&
         db->catalog.replay_sequence < ekv_flush_sequence(db))
-        error = flush_now(db);
+        error = ekv_merge_flush(db);
     *more |= error == EKV_OK;
     return error;
 }
@@ -278,7 +281,7 @@ static uint32_t ready_target(const struct ekv *db, uint32_t low)
     if (ekv_sectors_available(&db->sectors) <= low + ahead_of(db))
         size += body_size(db) / 4; /* for what collections copy */
     uint32_t target = sectors_for(db, size);
-    if (table->count + table->capacity / 8 >= table->capacity)
+    if (table->count + table->limit / 8 >= table->limit)
         pages += ekv_flush_size(db) / EKV_PAGE_SIZE;
     if (pages * EKV_PAGE_SIZE > ekv_index_room(&db->index))
         target++;

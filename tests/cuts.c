@@ -356,7 +356,6 @@ void cuts_run(const struct cuts_options *options, struct cuts_result *result)
         search(&cuts, 0, options->steps);
     else
         report(&cuts, 0);
-    result->refused += cuts.world.refused_deletes;
     close_cuts(&cuts);
 }
 

@@ -41,7 +41,6 @@ struct cuts_result {
     uint64_t tried;
     uint64_t violations;
     uint64_t operations; /* flash operations of the workload itself */
-    uint64_t refused;    /* deletes that answered "full" on a few sectors; see world_accept */
 };
 
 /* Runs a workload with all its cuts; adds to `result`. */

@@ -228,7 +228,6 @@ static void add(struct cuts_result *total, const struct cuts_result *result)
 {
     total->tried += result->tried;
     total->violations += result->violations;
-    total->refused += result->refused;
 }
 
 static bool time_is_up(const struct request *request)
@@ -382,10 +381,6 @@ int main(int count, char **arguments)
         run_all(&request, &total);
     int used = snprintf(line, sizeof line, "%" PRIu64 " cuts tried, %" PRIu64 " violations",
                         total.tried, total.violations);
-    if (total.refused > 0)
-        used += snprintf(line + used, sizeof line - (size_t)used,
-                         ", %" PRIu64 " deletes refused for lack of space on %d sectors or fewer",
-                         total.refused, WORLD_SMALL);
     if (request.full)
         snprintf(line + used, sizeof line - (size_t)used,
                  " (--full --seed %" PRIu64 ", %" PRIu32 " seeds begun, every %" PRIu32

@@ -24,7 +24,7 @@ static int teardown(void **state)
 
 static const struct ekv_geometry geometries[] = {
     {4096, 32, 1, true}, {1024, 64, 4, true},   {512, 128, 32, true},
-    {4096, 10, 1, true}, {4096, 64, 256, true}, {2048, 16, 16, true},
+    {4096, 12, 1, true}, {4096, 64, 256, true}, {2048, 16, 16, true},
 };
 enum { GEOMETRIES = sizeof geometries / sizeof geometries[0] };
 

@@ -181,7 +181,7 @@ static void expect_all(uint32_t promised)
 
 static const struct ekv_geometry geometries[] = {
     {4096, 16, 1, false}, {1024, 64, 4, false},  {512, 128, 32, true},
-    {2048, 24, 16, true}, {4096, 64, 256, true}, {8192, 12, 1, false},
+    {2048, 24, 16, true}, {4096, 64, 256, true}, {8192, 14, 1, false},
 };
 enum { GEOMETRIES = sizeof geometries / sizeof geometries[0] };
 

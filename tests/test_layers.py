@@ -32,7 +32,7 @@ LAYERS = [
     ("L5 lookup", ["lookup"]),
     ("L5 publish", ["publish"]),
     ("L5 ownership", ["own"]),
-    ("L5 flush", ["flush"]),
+    ("L5 flush", ["flush", "reserve"]),
     ("L5 merge", ["merge"]),
     ("L5 retention", ["retain"]),
     ("L5 holders", ["holder"]),

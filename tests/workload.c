@@ -585,11 +585,7 @@ static bool acceptable(struct world *world, const struct operation *operation, i
     case OPERATION_DELETE:
         if (!model_find(view, key_of(operation)))
             return result == EKV_NOT_FOUND;
-        if (full && !anything_open(world)) {
-            world->refused_deletes++;
-            return world->options.geometry.sector_count <= WORLD_SMALL;
-        }
-        return result == EKV_OK || full;
+        return result == EKV_OK || (full && anything_open(world));
     case OPERATION_TXN_COMMIT:
         if (conflict_expected(world, operation->slot))
             return result == EKV_CONFLICT;

@@ -32,7 +32,7 @@ enum operation_kind {
     OPERATION_COUNT,
 };
 
-enum { WORLD_TXNS = 2, WORLD_SNAPSHOTS = 2, WORLD_KEY_MAX = 320, WORLD_SMALL = 24 };
+enum { WORLD_TXNS = 2, WORLD_SNAPSHOTS = 2, WORLD_KEY_MAX = 320 };
 
 struct operation {
     enum operation_kind kind;
@@ -110,8 +110,7 @@ struct world {
     size_t arena_size, store_size;
     void *format_memory; /* a format needs what a mount without options does */
     size_t format_size;
-    uint8_t *value;           /* of the operation that is executed */
-    uint64_t refused_deletes; /* that answered "full" with nothing open: see world_accept */
+    uint8_t *value; /* of the operation that is executed */
 };
 
 /* Makes flash and memory; the store is not formatted yet. Ends the program without memory. */
@@ -127,9 +126,8 @@ void world_forget_handles(struct world *world);
 void world_plan(struct world *world, struct operation *operation);
 /* Executes it; changes no model. Returns what the engine returned. */
 int world_execute(struct world *world, const struct operation *operation);
-/* Whether the answer is one that the operation may have; else `why`. A delete that answers "full"
- * with nothing open is a failing of small stores that README.md owns up to: on at most
- * WORLD_SMALL sectors it is counted in `refused_deletes`, on more it is wrong. */
+/* Whether the answer is one that the operation may have; else `why`. A delete must not answer
+ * "full" with nothing open. */
 bool world_accept(struct world *world, const struct operation *operation, int result,
                   struct model_why *why);
 /* Applies it to the models. */
