@@ -89,7 +89,7 @@ def values_of_many_sectors_are_trees(directory):
 
 
 def keys_that_share_long_beginnings_cut_separators(directory):
-    image = Image(directory, "--size", "64K", "--sector", "2K")
+    image = Image(directory, "--size", "128K", "--sector", "4K") # a memtable is more than a leaf
     for i in range(150):
         image.put(b"p" * 80 + b"%03d" % (i * 37 % 150) + b"s" * (i % 5), b"v%d" % i)
     store = image.verify()
