@@ -54,6 +54,7 @@ mounts_as()
             sort | diff - <(cd "$OLDPWD/$2" && find . -printf '%p %y %m %T@ %l %U %G\n' | sort))"
     tar -C "$2" --format=posix -cf - . | tar -C mnt -df - >out 2>&1 || complain "tar: $(cat out)"
     fusermount3 -u mnt || complain "it cannot be unmounted"
+    flock -x -w 60 "$1" true || complain "the daemon still holds the image"
 }
 
 the_same_content_gives_the_same_bytes()

@@ -369,8 +369,11 @@ an_image_in_use_can_be_looked_at_and_not_changed()
     flock -s 9 || complain "flock fails"
     run 0 "$ekv" -C image get key
     refuses 2 'is in use' "$ekv" -C image put key other
+    # As after umount, which returns before the daemon has closed the image.
+    (sleep 0.2) &
     exec 9<&-
     run 0 "$ekv" -C image put key other
+    wait
 }
 
 a_store_can_lie_inside_a_larger_file()

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "mtd.h"
@@ -61,14 +62,24 @@ static void find_holder(const struct stat *status, char *text, size_t size)
         closedir(processes);
 }
 
+/* umount(8) returns before the daemon has closed its image, and what comes next in a script wants
+ * that very image: so a lock that is held is tried again for a second. */
+enum { TRIES = 50, PAUSE_MS = 20 };
+
 int lock_take(int file, bool exclusive, char *holder, size_t holder_size)
 {
+    const struct timespec pause = {.tv_nsec = PAUSE_MS * 1000000L};
     struct stat status;
     holder[0] = 0;
-    if (flock(file, (exclusive ? LOCK_EX : LOCK_SH) | LOCK_NB) == 0)
-        return EKV_OK;
-    if (errno != EWOULDBLOCK)
-        return EKV_IO;
+    for (int tries = TRIES;; tries--) {
+        if (flock(file, (exclusive ? LOCK_EX : LOCK_SH) | LOCK_NB) == 0)
+            return EKV_OK;
+        if (errno != EWOULDBLOCK)
+            return EKV_IO;
+        if (tries == 0)
+            break;
+        nanosleep(&pause, NULL);
+    }
     if (fstat(file, &status) == 0)
         find_holder(&status, holder, holder_size);
     return EKV_BUSY;

@@ -8,8 +8,8 @@
 
 #include "error.h"
 
-/* Takes a lock (flock) on an open file, without waiting: exclusive for a writer, shared for
- * readers. It ends with the last descriptor of that open file.
+/* Takes a lock (flock) on an open file, waiting for a second at most: exclusive for a writer,
+ * shared for readers. It ends with the last descriptor of that open file.
  * Errors: EKV_BUSY, and in `holder` who has the file open, as " by ekvfs (process 12)" or "";
  * EKV_IO, and errno says why. */
 EKV_MUST_CHECK int lock_take(int file, bool exclusive, char *holder, size_t holder_size);
