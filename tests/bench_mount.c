@@ -109,6 +109,8 @@ static double cpu_of(pid_t pid)
     snprintf(path, sizeof path, "/proc/%d/task", pid);
     DIR *tasks = pid ? opendir(path) : NULL;
     for (struct dirent *task; tasks && (task = readdir(tasks));) {
+        if (task->d_name[0] == '.') /* ".." is the first thread once more */
+            continue;
         snprintf(path, sizeof path, "/proc/%d/task/%.20s/schedstat", pid, task->d_name);
         FILE *file = fopen(path, "r");
         unsigned long long ran = 0;
