@@ -73,16 +73,24 @@ static int key_records(const struct past *past, const struct key *path, uint32_t
     return found ? 0 : ENOENT;
 }
 
+/* The same for the key that a directory stands for. */
+static int directory_records(const struct past *past, const struct node *directory, uint32_t *first,
+                             uint32_t *end)
+{
+    struct key path = {0};
+    int error = ENOMEM;
+    if (path_set(&path, directory->parent, directory->name, directory->name_size))
+        error = key_records(past, &path, first, end);
+    key_free(&path);
+    return error;
+}
+
 /* The record of a version's name in the directory of a key. */
 static int version_record(const struct past *past, const struct node *directory, const char *name,
                           size_t name_size, const struct survey_record **record)
 {
-    struct key path = {0};
     uint32_t first = 0, end = 0;
-    int error = ENOMEM;
-    if (path_set(&path, directory->parent, directory->name, directory->name_size))
-        error = key_records(past, &path, &first, &end);
-    key_free(&path);
+    int error = directory_records(past, directory, &first, &end);
     for (uint32_t i = first; !error && i < end; i++) {
         char text[VERSION_NAME_SIZE];
         *record = &past->survey.records[i];
@@ -216,12 +224,8 @@ static int list_keys(const struct past *past, const struct node *directory,
 static int list_versions(const struct past *past, const struct node *directory,
                          struct control_names *names)
 {
-    struct key path = {0};
     uint32_t first = 0, end = 0;
-    int error = ENOMEM;
-    if (path_set(&path, directory->parent, directory->name, directory->name_size))
-        error = key_records(past, &path, &first, &end);
-    key_free(&path);
+    int error = directory_records(past, directory, &first, &end);
     for (uint32_t i = end; !error && i > first; i--) {
         char name[VERSION_NAME_SIZE];
         const struct survey_record *record = &past->survey.records[i - 1];

@@ -78,9 +78,7 @@ static int rewrite_memtable(struct ekv *db, uint32_t old_sequence)
     for (uint32_t i = 0; i < db->memtable.count; i++) {
         struct ekv_found found;
         uint32_t address = db->memtable.slots[i].address;
-        int error = ekv_record_read(&db->log, address, &found.record);
-        if (!error)
-            error = ekv_log_sequence(&db->log, address, &found.sequence);
+        int error = ekv_found_at(&db->log, address, &found);
         if (!error && found.sequence <= old_sequence)
             error = ekv_gc_record(db, &found);
         if (error)
@@ -97,11 +95,9 @@ static int rewritten_size(const struct ekv *db, uint32_t but, uint32_t old_seque
     for (uint32_t i = 0; i < db->memtable.count; i++) {
         struct ekv_found found;
         uint32_t address = db->memtable.slots[i].address;
-        int error = ekv_record_read(&db->log, address, &found.record);
-        if (!error)
-            error = ekv_log_sequence(&db->log, address, &found.sequence);
+        int error = ekv_found_at(&db->log, address, &found);
         if (error)
-            return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
+            return error;
         found.record.layout.type |= EKV_RECORD_MOVED;
         ekv_record_measure(format, &found.record.layout);
         if (found.sequence <= old_sequence && ekv_sector_of(format, address) != but)

@@ -15,7 +15,8 @@
 
 enum { TINY = 5, SMALL = 8 }; /* sectors beside the manifest's */
 
-static uint32_t body_size(const struct ekv *db)
+/* Bytes of a sector that pages of runs can fill. */
+static uint32_t index_body(const struct ekv *db)
 {
     const struct ekv_format *format = ekv_format_of(db);
     return format->geometry.sector_size - format->body_offset;
@@ -71,9 +72,9 @@ static uint64_t merged_size(const struct ekv *db)
     return size + run_size(db, all);
 }
 
-static uint32_t sectors_for(const struct ekv *db, uint64_t size)
+static uint32_t bodies_for(const struct ekv *db, uint64_t size)
 {
-    return (uint32_t)((size + body_size(db) - 1) / body_size(db));
+    return (uint32_t)((size + index_body(db) - 1) / index_body(db));
 }
 
 /* With more than a sector, what a flush takes is counted apart: a power cut behind it loses the
@@ -81,9 +82,9 @@ static uint32_t sectors_for(const struct ekv *db, uint64_t size)
 static uint32_t sectors_of(const struct ekv *db, uint64_t merged)
 {
     uint64_t flushed = flush_size(db);
-    if (merged + flushed <= body_size(db))
+    if (merged + flushed <= index_body(db))
         return 1;
-    return sectors_for(db, merged) + sectors_for(db, flushed);
+    return bodies_for(db, merged) + bodies_for(db, flushed);
 }
 
 uint32_t ekv_reserve_index(const struct ekv *db)
@@ -103,12 +104,12 @@ bool ekv_reserve_holds_flush(const struct ekv *db)
 {
     uint64_t merged = merged_size(db), flushed = flush_size(db), room = ekv_index_room(&db->index);
     uint32_t available = ekv_sectors_available(&db->sectors);
-    uint32_t taken = flushed > room ? sectors_for(db, flushed) : 0;
-    if (available > sectors_for(db, merged) + taken)
+    uint32_t taken = flushed > room ? bodies_for(db, flushed) : 0;
+    if (available > bodies_for(db, merged) + taken)
         return true; /* one is left for a recovery */
-    if (ekv_reserve_surplus(db) > 0 || (taken > 0 && merged + flushed <= body_size(db)))
+    if (ekv_reserve_surplus(db) > 0 || (taken > 0 && merged + flushed <= index_body(db)))
         return false;
-    return room + (uint64_t)available * body_size(db) >= merged + flushed;
+    return room + (uint64_t)available * index_body(db) >= merged + flushed;
 }
 
 uint32_t ekv_reserve_log(const struct ekv *db)
@@ -124,7 +125,7 @@ uint32_t ekv_reserve_collection(const struct ekv *db)
 
 uint32_t ekv_reserve_surplus(const struct ekv *db)
 {
-    uint32_t merged = sectors_for(db, run_size(db, keys_most(db))) + 1;
+    uint32_t merged = bodies_for(db, run_size(db, keys_most(db))) + 1;
     uint32_t used = db->sectors.counts[EKV_SECTOR_INDEX];
     return db->catalog.run_count > 1 && used > merged ? used - merged : 0;
 }
