@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 
 EKV = os.path.join(os.environ["EKV_BUILD_DIR"], "ekv")
@@ -232,6 +233,12 @@ class Terminal:
         return text
 
     def send(self, text):
+        """Types once keys are read singly: libedit writes its prompt while the kernel still edits
+        lines, and an end of file (^D) that comes in between is lost."""
+        deadline = time.time() + 60
+        while termios.tcgetattr(self.file)[3] & termios.ICANON:
+            assert time.time() < deadline, "the prompt takes no keys"
+            time.sleep(0.001)
         os.write(self.file, text.encode())
 
     def end(self):
