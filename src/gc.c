@@ -198,10 +198,13 @@ static bool may_collect(const struct ekv *db, uint32_t sector, uint32_t *sequenc
     struct ekv_stamp_b stamp;
     if (sector == db->log.sector || sector == db->log.next || sector == db->catalog.replay_sector)
         return false;
-    if (ekv_sector_stamp_read(&db->sectors, sector, &stamp) || stamp.kind != EKV_KIND_LOG)
-        return false;
-    *sequence = stamp.sequence;
-    return stamp.sequence < db->catalog.replay_sequence;
+    *sequence = ekv_sector_known_sequence(&db->sectors, sector);
+    if (*sequence == 0) {
+        if (ekv_sector_stamp_read(&db->sectors, sector, &stamp) || stamp.kind != EKV_KIND_LOG)
+            return false;
+        *sequence = stamp.sequence;
+    }
+    return *sequence < db->catalog.replay_sequence;
 }
 
 /* The sequence number from which on sectors can hold records of open transactions. */
@@ -286,10 +289,13 @@ bool ekv_gc_bad(const struct ekv *db)
 }
 
 /* True if the record of a sector that is being emptied need not be looked up: nothing that counts
- * is left there. Deletes do not count, and a small record may be less than a unit. */
-static bool is_left_over(const struct ekv *db, uint32_t sector, const struct ekv_record *record)
+ * is left there. Deletes do not count, and a small record may be less than a unit. `pending`: from
+ * that sequence number on the records of open transactions do not count either. */
+static bool is_left_over(const struct ekv *db, const struct ekv_found *found, uint32_t pending)
 {
-    return db->sectors.lives[sector] == 0 && db->retain_count < 2 && !db->txns &&
+    const struct ekv_record *record = &found->record;
+    uint32_t sector = ekv_sector_of(ekv_format_of(db), record->address);
+    return db->sectors.lives[sector] == 0 && db->retain_count < 2 && found->sequence < pending &&
            ekv_record_kind(record) != EKV_RECORD_DELETE &&
            ekv_sector_units(&db->sectors, record->address, record->layout.size) > 0;
 }
@@ -299,12 +305,13 @@ static int move_all(struct ekv *db, uint32_t sector, uint32_t sequence, bool *se
 {
     const struct ekv_format *format = ekv_format_of(db);
     struct ekv_found found = {.sequence = sequence};
+    uint32_t pending = pending_sequence(db);
     for (uint32_t offset = format->body_offset; offset < format->geometry.sector_size;) {
         uint32_t address = ekv_address(format, sector, offset);
         int error = ekv_record_find(&db->log, address, sequence, &found.record);
         if (error == EKV_NOT_FOUND)
             return EKV_OK; /* the end; what is live behind damage shows in the count */
-        if (!error && !is_left_over(db, sector, &found.record))
+        if (!error && !is_left_over(db, &found, pending))
             error = ekv_gc_record(db, &found);
         if (!error && db->snapshots && !*seen) /* a copy serves whoever saw the original */
             error = ekv_is_seen(db, &found, seen);
@@ -555,6 +562,28 @@ int ekv_gc(struct ekv *db, uint32_t most)
     uint32_t victim, sequence;
     int error = choose_victim(db, most, &victim, &sequence);
     return error ? error : empty(db, victim, sequence);
+}
+
+int ekv_gc_sweep(struct ekv *db, uint32_t wanted)
+{
+    uint32_t count = ekv_format_of(db)->geometry.sector_count, pending = pending_sequence(db);
+    if (db->retain_count > 1)
+        return EKV_OK; /* live counts do not tell what must stay */
+    for (uint32_t i = 0; i < count && wanted > 0; i++) {
+        uint32_t sector = db->gc_next, sequence, size, deletes;
+        db->gc_next = sector + 1 < count ? sector + 1 : 0;
+        if (ekv_sector_state(&db->sectors, sector) != EKV_SECTOR_LOG ||
+            db->sectors.lives[sector] != 0 || !may_collect(db, sector, &sequence) ||
+            sequence >= pending)
+            continue;
+        int error = moved_size(db, sector, sequence, &size, &deletes);
+        if (!error && deletes == 0)
+            error = empty(db, sector, sequence);
+        if (error)
+            return error;
+        wanted -= ekv_sector_state(&db->sectors, sector) == EKV_SECTOR_EMPTIED;
+    }
+    return EKV_OK;
 }
 
 int ekv_gc_head(struct ekv *db, uint32_t sector, uint32_t sequence, uint32_t in_run, uint32_t spare)

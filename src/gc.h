@@ -14,6 +14,11 @@ enum { EKV_GC_EXACTLY, EKV_GC_ANY = EKV_LIVE_MAX * 19 / 20, EKV_GC_EARLY = EKV_L
  * Power cut: records are found at their old or their new place. */
 EKV_MUST_CHECK int ekv_gc(struct ekv *db, uint32_t most);
 
+/* Collects up to `wanted` log sectors in which nothing is live and no delete lies, in one walk over
+ * all sectors: for who needs many. None with versions retained. Errors and power cut: as ekv_gc.
+ * Flash: reads these sectors. */
+EKV_MUST_CHECK int ekv_gc_sweep(struct ekv *db, uint32_t wanted);
+
 /* Empties the log sector that was the head before the recovery that is going on, if its records fit
  * into the head, with `spare` bytes to be left, and into the memtable; up to offset `in_run` they
  * have no slot there yet. Errors: EKV_FULL: they do not fit, nothing was moved. */

@@ -99,6 +99,26 @@ static void deleted_keys_and_their_tombstones_leave_nothing(void **state)
     }
 }
 
+/* A value that takes a third of the flash leaves a third of it dead when it is overwritten. Which
+ * of these sectors is the best to collect next must not be asked anew for each. */
+static void a_large_value_is_overwritten_without_a_search_for_each_sector(void **state)
+{
+    enum { SECTORS = 2048, SIZE = SECTORS * 512 / 3 };
+    (void)state;
+    uint64_t reads = 0;
+    fixture_start(&on, (struct ekv_geometry){512, SECTORS, 1, true}, 64);
+    for (uint32_t n = 0; n < 8; n++) {
+        nor_count_reset(&on.nor);
+        fixture_put(&on, fixture_key(1), SIZE, n);
+        fixture_put(&on, fixture_key(2 + n), 20, n);
+        reads = on.nor.now.counts.reads;
+        fixture_verify(&on);
+    }
+    assert_true(fixture_stat(&on).collections > SECTORS);
+    assert_true(reads < (uint64_t)SECTORS * 64);
+    fixture_remount(&on);
+}
+
 /* Deletes do not count as live, but until the runs below are merged they must be moved: a sector
  * full of them is no victim. */
 static void sectors_full_of_deletes_are_not_collected_in_vain(void **state)
@@ -503,6 +523,8 @@ int main(void)
         cmocka_unit_test_teardown(overwrites_are_merged_and_collected_without_loss, teardown),
         cmocka_unit_test_teardown(sessions_of_one_put_each_erase_little_ahead, teardown),
         cmocka_unit_test_teardown(deleted_keys_and_their_tombstones_leave_nothing, teardown),
+        cmocka_unit_test_teardown(a_large_value_is_overwritten_without_a_search_for_each_sector,
+                                  teardown),
         cmocka_unit_test_teardown(sectors_full_of_deletes_are_not_collected_in_vain, teardown),
         cmocka_unit_test_teardown(a_delete_that_was_merged_away_stays_a_delete, teardown),
         cmocka_unit_test_teardown(more_memory_does_not_make_merges_write_more, teardown),
