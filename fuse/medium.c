@@ -1,9 +1,6 @@
 /* The image or device that a store lies in.
  *
  * A device that cannot be written is mounted read-only, as mount(8) does, and with its words.
- *
- * An image that was just unmounted may still be locked for a moment by the daemon that finishes
- * with it, since umount(8) does not wait for that: a lock is waited for a little while.
  */
 #define _GNU_SOURCE
 #include "medium.h"
@@ -14,14 +11,11 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "report.h"
 
 enum {
-    LOCK_TRIES = 40,
-    LOCK_PAUSE_NS = 50 * 1000 * 1000,
     SECTOR_SIZE = 4096, /* of new images */
     MEMORY_DEFAULT = 64 * 1024,
     MEMORY_PER_KEY = 9,
@@ -62,20 +56,14 @@ static bool explain(int error, const struct image *image, const struct options *
     }
 }
 
-static int open_waiting(struct image *image, const struct options *options)
+static int open_existing(struct image *image, const struct options *options)
 {
     struct image_window window = {.offset = options->offset, .size = options->size};
     enum image_mode mode = options->read_only ? IMAGE_READ_ONLY : IMAGE_READ_WRITE;
-    int error = EKV_BUSY;
-    for (int i = 0; i < LOCK_TRIES && error == EKV_BUSY; i++) {
-        if (i > 0)
-            nanosleep(&(struct timespec){.tv_nsec = LOCK_PAUSE_NS}, NULL);
-        error = image_open(image, options->image, mode, &window);
-        if (error == EKV_READ_ONLY) {
-            complain("warning: %s, so it is mounted read-only", image->error);
-            mode = IMAGE_READ_ONLY;
-            error = image_open(image, options->image, mode, &window);
-        }
+    int error = image_open(image, options->image, mode, &window);
+    if (error == EKV_READ_ONLY) {
+        complain("warning: %s, so it is mounted read-only", image->error);
+        error = image_open(image, options->image, IMAGE_READ_ONLY, &window);
     }
     if (error)
         complain("%s", image->error);
@@ -150,7 +138,7 @@ bool medium_open(struct image *image, struct store *store, const struct options 
         if (!create(image, options))
             return false;
     } else {
-        if (open_waiting(image, options))
+        if (open_existing(image, options))
             return false;
         int error = ekv_probe(&image->flash);
         bool good = error ? explain(error, image, options) : true;
