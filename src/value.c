@@ -240,9 +240,29 @@ int ekv_value_read(struct ekv *db, const struct ekv_found *found, uint64_t offse
 
 /* --- Trees: walking -------------------------------------------------------------------------- */
 
-int ekv_value_visit(struct ekv *db, const struct ekv_record *record,
-                    int (*visit)(struct ekv *db, const struct ekv_record *record, void *context),
-                    void *context)
+/* What the record of a chunk must be by its link: for who need not look at its bytes. */
+static int piece_assume(struct ekv *db, const struct ekv_record *head, const struct link *link,
+                        struct ekv_record *piece)
+{
+    const struct ekv_format *format = ekv_format_of(db);
+    uint32_t sector = ekv_sector_of(format, link->address);
+    uint32_t offset = ekv_offset_of(format, link->address), room = format->geometry.sector_size;
+    piece->address = link->address;
+    piece->peek_size = 0;
+    piece->layout.type = EKV_RECORD_CHUNK;
+    piece->layout.key_size = ekv_min(head->layout.key_size, ekv_owner_size_max(db));
+    if (link->size > room || sector >= format->geometry.sector_count ||
+        !ekv_sector_holds_log(&db->sectors, sector))
+        return ekv_corrupt();
+    piece->layout.value_size = EKV_PIECE_OFFSET_SIZE + link->size;
+    ekv_record_measure(format, &piece->layout);
+    return piece->layout.size <= room - offset ? EKV_OK : ekv_corrupt();
+}
+
+/* `chunks`: chunks are read and checked, too. */
+static int visit_tree(struct ekv *db, const struct ekv_record *record, bool chunks,
+                      int (*visit)(struct ekv *db, const struct ekv_record *record, void *context),
+                      void *context)
 {
     uint32_t nodes[EKV_VALUE_LEVELS], places[EKV_VALUE_LEVELS];
     struct node node;
@@ -269,7 +289,8 @@ int ekv_value_visit(struct ekv *db, const struct ekv_record *record,
         }
         error = node_link(db, &node, places[level]++, &link);
         if (!error)
-            error = piece_read(db, &link, level, &piece);
+            error = level > 0 || chunks ? piece_read(db, &link, level, &piece)
+                                        : piece_assume(db, record, &link, &piece.record);
         if (!error)
             error = visit(db, &piece.record, context);
         if (error || level == 0)
@@ -285,6 +306,13 @@ int ekv_value_visit(struct ekv *db, const struct ekv_record *record,
         places[level] = 0;
     }
     return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
+}
+
+int ekv_value_visit(struct ekv *db, const struct ekv_record *record,
+                    int (*visit)(struct ekv *db, const struct ekv_record *record, void *context),
+                    void *context)
+{
+    return visit_tree(db, record, true, visit, context);
 }
 
 /* A piece lies before what links it; where it does not, its sector was used again since. */
@@ -343,7 +371,7 @@ int ekv_value_count(struct ekv *db, const struct ekv_record *record, bool add)
 {
     if (ekv_record_kind(record) == EKV_RECORD_DELETE)
         return EKV_OK; /* goes with the merge that reaches the oldest run */
-    return ekv_value_visit(db, record, add ? count_in : count_out, NULL);
+    return visit_tree(db, record, false, add ? count_in : count_out, NULL);
 }
 
 /* --- Moving ---------------------------------------------------------------------------------- */

@@ -28,8 +28,9 @@ EKV_MUST_CHECK int ekv_value_visit(struct ekv *db, const struct ekv_record *reco
  * place since; EKV_CORRUPT if not. Flash: reads the whole value. */
 EKV_MUST_CHECK int ekv_value_whole(struct ekv *db, const struct ekv_found *found);
 
-/* Adds all records of a value to the live counts, or takes them off. EKV_CORRUPT: a count is too
- * small for what is taken off; the store is read-only from then on. */
+/* Adds all records of a value to the live counts, or takes them off. EKV_CORRUPT: a list of it is
+ * damaged, or a count is too small for what is taken off; the store is read-only after the latter.
+ * Flash: reads the lists; what the chunks take follows from these. */
 EKV_MUST_CHECK int ekv_value_count(struct ekv *db, const struct ekv_record *record, bool add);
 
 /* EKV_OK if the tree of `head` holds `piece` (a chunk or list record), EKV_NOT_FOUND if not.

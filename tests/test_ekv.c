@@ -324,6 +324,44 @@ static void values_of_every_size_come_back_in_any_range(void **state)
     }
 }
 
+/* Flips a bit of a value on flash, in one of its chunks. */
+static void damage(size_t size, uint64_t seed)
+{
+    enum { PART = 16 };
+    uint8_t *value = malloc(size);
+    size_t flash_size = ekv_flash_size(&on.nor.flash), place = 0;
+    assert_non_null(value);
+    fixture_fill(value, size, seed);
+    while (place + PART <= flash_size && memcmp(on.nor.bytes + place, value + size / 3, PART) != 0)
+        place++;
+    assert_in_range(place, 1, flash_size - PART);
+    on.nor.bytes[place + PART / 2] ^= 4;
+    free(value);
+}
+
+/* What it takes is known from what links its chunks, so it can be counted out without them. */
+static void a_large_value_that_is_damaged_can_be_overwritten_and_deleted(void **state)
+{
+    enum { SIZE = 9000 };
+    size_t size;
+    uint8_t bytes[SIZE];
+    (void)state;
+    fixture_start(&on, (struct ekv_geometry){4096, 64, 1, true}, 64);
+    for (uint32_t n = 0; n < 3; n++) {
+        fixture_put(&on, fixture_key(n), SIZE, n);
+        damage(SIZE, n);
+        assert_result(ekv_get(on.db, fixture_key(n), 0, bytes, SIZE, &size), EKV_CORRUPT);
+        if (n == 0)
+            fixture_put(&on, fixture_key(n), SIZE, 7);
+        else if (n == 1)
+            fixture_put(&on, fixture_key(n), 10, 8);
+        else
+            fixture_delete(&on, fixture_key(n));
+    }
+    fixture_verify(&on);
+    fixture_remount(&on);
+}
+
 /* Each chunk is read to be checked and read again to be copied. */
 static void a_large_value_is_read_without_its_lists_for_each_chunk(void **state)
 {
@@ -544,6 +582,8 @@ int main(void)
         cmocka_unit_test_teardown(a_mount_after_a_clean_unmount_has_nothing_to_recover, teardown),
         cmocka_unit_test_teardown(keys_up_to_the_limit_work_and_beyond_are_refused, teardown),
         cmocka_unit_test_teardown(values_of_every_size_come_back_in_any_range, teardown),
+        cmocka_unit_test_teardown(a_large_value_that_is_damaged_can_be_overwritten_and_deleted,
+                                  teardown),
         cmocka_unit_test_teardown(a_large_value_is_read_without_its_lists_for_each_chunk, teardown),
         cmocka_unit_test_teardown(an_empty_store_takes_a_value_of_most_of_its_capacity, teardown),
         cmocka_unit_test_teardown(a_key_that_is_not_there_is_not_found, teardown),
