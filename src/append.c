@@ -132,8 +132,8 @@ static uint32_t chunk_size_max(const struct ekv *db)
     return ekv_max(CHUNK_MAX_MIN, ekv_format_of(db)->geometry.sector_size / 4);
 }
 
-static int append_chunks(struct ekv *db, struct ekv_key key, const struct ekv_write *write,
-                         const uint8_t *value, uint32_t size, uint32_t *address)
+static int write_tree(struct ekv *db, struct ekv_key key, const struct ekv_write *write,
+                      const uint8_t *value, uint32_t size, uint32_t *address)
 {
     struct tree tree = {.db = db, .owner = key, .owner_size = owner_size(db, key)};
     uint32_t overhead = chunk_overhead(db, tree.owner_size);
@@ -159,6 +159,17 @@ static int append_chunks(struct ekv *db, struct ekv_key key, const struct ekv_wr
         offset += piece;
     }
     return tree_finish(&tree, write, address);
+}
+
+/* The links of the tree are kept where the log's buffer is else. */
+static int append_chunks(struct ekv *db, struct ekv_key key, const struct ekv_write *write,
+                         const uint8_t *value, uint32_t size, uint32_t *address)
+{
+    int error = ekv_log_narrow(&db->log);
+    if (!error)
+        error = write_tree(db, key, write, value, size, address);
+    ekv_log_widen(&db->log, db->builder.page_count);
+    return error;
 }
 
 static uint32_t inline_size(const struct ekv *db, struct ekv_key key, uint8_t flags, uint32_t size)

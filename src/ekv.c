@@ -63,7 +63,7 @@ static uint32_t cache_count(const struct ekv_mount_options *options)
 
 /* The parts of the memory, in order; each begins at a multiple of eight. */
 struct plan {
-    size_t states, sequences, slots, hints, runs, build_pages, merge_pages, cache, size;
+    size_t states, sequences, slots, hints, runs, log_pages, merge_pages, cache, size;
     uint32_t merge_page_count;
 };
 
@@ -86,7 +86,7 @@ static struct plan plan_of(const struct ekv_geometry *geometry, uint32_t slots, 
     plan.hints = take(&at, ekv_memtable_hint_size(slots));
     plan.runs =
         take(&at, (ekv_format_run_count_max(geometry->sector_count) + 1) * sizeof(struct ekv_run));
-    plan.build_pages = take(&at, height * EKV_PAGE_SIZE);
+    plan.log_pages = take(&at, (1 + height) * EKV_PAGE_SIZE);
     /* Who has memory for more keys gets a byte a key more: large filters take fewer walks then. */
     plan.merge_page_count = height + (slots > few ? (slots - few) / EKV_PAGE_SIZE : 0);
     plan.merge_pages = take(&at, plan.merge_page_count * EKV_PAGE_SIZE);
@@ -123,6 +123,7 @@ static int lay_out(struct ekv **db, const struct ekv_flash *flash, uint64_t stor
     if (self->sectors.format.ring_count + 5 > geometry->sector_count)
         return EKV_GEOMETRY; /* sectors too small for a manifest of so many */
     self->log.sectors = &self->sectors;
+    self->log.pages = bytes + plan.log_pages;
     self->index.log = &self->log;
     self->index.page = &self->page;
     self->index.sector = EKV_NO_SECTOR;
@@ -136,12 +137,13 @@ static int lay_out(struct ekv **db, const struct ekv_flash *flash, uint64_t stor
     self->catalog.next_run_id = 1;
     self->generation = 1;
     self->manifest.sectors = &self->sectors;
-    self->manifest.copy = bytes + plan.build_pages;
+    self->manifest.copy = self->log.pages + EKV_PAGE_SIZE;
     self->builder.index = self->merge.builder.index = &self->index;
-    self->builder.pages = bytes + plan.build_pages;
+    self->builder.pages = self->log.pages + EKV_PAGE_SIZE;
     self->merge.builder.pages = bytes + plan.merge_pages;
     self->builder.height_max = self->merge.builder.height_max = ekv_build_height(geometry);
     self->builder.page_count = ekv_build_height(geometry);
+    ekv_log_widen(&self->log, self->builder.page_count); /* ekv_recover wants another page */
     self->merge.builder.page_count = plan.merge_page_count;
     self->replay_max = ekv_max(2, ekv_min(REPLAY_MAX, geometry->sector_count / 8));
     *db = self;

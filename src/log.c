@@ -1,9 +1,9 @@
 /* Owns the head of the log: where the next record goes, the page buffer, the chain of sectors.
  *
- * Invariants: [flushed, offset) of the head sector lies in one program page and in `page`; no byte
- * of the head at or after `flushed` was ever programmed; the successor named by the head's stamp B
- * was erased and stamped before the name was written. A record does not cross sectors, and the room
- * for a close and an open record stays free at the end of each.
+ * Invariants: [flushed, offset) of the head sector lies in `pages`, in as many program pages as
+ * `page_max` says; no byte of the head at or after `flushed` was ever programmed; the successor
+ * named by the head's stamp B was erased and stamped before the name was written. A record does not
+ * cross sectors, and the room for a close and an open record stays free at the end of each.
  *
  * A power cut leaves the records up to some program whole, the one program in flight in any state,
  * and blank flash behind it.
@@ -106,17 +106,46 @@ int ekv_log_roll(struct ekv_log *log)
     return error;
 }
 
-/* Adds bytes to the head through the page buffer. */
+/* Offset of the byte that the buffer begins with. */
+static uint32_t buffer_begin(const struct ekv_log *log)
+{
+    return log->flushed - log->flushed % EKV_PAGE_SIZE;
+}
+
+/* Programs what is buffered before `end`, page by page, and moves the rest to the buffer's begin.
+ */
+static int program(struct ekv_log *log, uint32_t end)
+{
+    uint32_t begin = buffer_begin(log);
+    int error = log->flushed < end && log->failed ? EKV_IO : EKV_OK;
+    while (!error && log->flushed < end) {
+        uint32_t size = ekv_min(end - log->flushed, ekv_page_room(log->flushed));
+        error = ekv_sector_program(log->sectors,
+                                   ekv_address(&log->sectors->format, log->sector, log->flushed),
+                                   log->pages + (log->flushed - begin), size);
+        if (error)
+            log->failed = true;
+        else
+            log->flushed += size;
+    }
+    uint32_t done = buffer_begin(log) - begin;
+    if (done > 0 && log->offset > log->flushed)
+        memmove(log->pages, log->pages + done, log->offset - buffer_begin(log));
+    return error;
+}
+
+/* Adds bytes to the head through the buffer. */
 static int append(struct ekv_log *log, const uint8_t *bytes, uint32_t size)
 {
     while (size > 0) {
         uint32_t piece = ekv_min(size, ekv_page_room(log->offset));
-        memcpy(log->page + log->offset % EKV_PAGE_SIZE, bytes, piece);
+        memcpy(log->pages + (log->offset - buffer_begin(log)), bytes, piece);
         log->offset += piece;
         bytes += piece;
         size -= piece;
-        if (log->offset % EKV_PAGE_SIZE == 0) {
-            int error = ekv_log_flush(log);
+        uint32_t held = log->offset - buffer_begin(log);
+        if (held >= log->page_max * EKV_PAGE_SIZE) {
+            int error = program(log, buffer_begin(log) + EKV_PAGE_SIZE);
             if (error)
                 return error;
         }
@@ -126,20 +155,42 @@ static int append(struct ekv_log *log, const uint8_t *bytes, uint32_t size)
 
 int ekv_log_flush(struct ekv_log *log)
 {
-    uint32_t size = log->offset - log->flushed;
-    if (size == 0)
-        return EKV_OK;
-    if (log->failed)
-        return EKV_IO;
-    uint32_t address = ekv_address(&log->sectors->format, log->sector, log->flushed);
-    int error =
-        ekv_sector_program(log->sectors, address, log->page + address % EKV_PAGE_SIZE, size);
-    if (error) {
-        log->failed = true;
-        return error;
-    }
-    log->flushed = log->offset;
-    return EKV_OK;
+    return program(log, log->offset);
+}
+
+int ekv_log_narrow(struct ekv_log *log)
+{
+    int error = program(log, log->offset - log->offset % EKV_PAGE_SIZE);
+    if (!error)
+        log->page_max = 1;
+    return error;
+}
+
+void ekv_log_widen(struct ekv_log *log, uint32_t page_max)
+{
+    log->page_max = page_max;
+}
+
+bool ekv_log_is_buffered(const struct ekv_log *log, uint32_t address)
+{
+    return !log->failed && log->flushed < log->offset &&
+           ekv_sector_of(&log->sectors->format, address) == log->sector &&
+           ekv_offset_of(&log->sectors->format, address) >= log->flushed;
+}
+
+void ekv_log_rewrite(struct ekv_log *log, const struct ekv_record *record, uint32_t offset,
+                     const void *bytes, uint32_t size)
+{
+    const struct ekv_format *format = &log->sectors->format;
+    uint32_t begin = ekv_offset_of(format, record->address);
+    uint32_t covered = record->layout.size - EKV_CRC_SIZE;
+    uint8_t *at = log->pages + (begin - buffer_begin(log));
+    assert(!log->open && ekv_log_is_buffered(log, record->address));
+    assert(begin + record->layout.size <= log->offset && offset + size <= covered);
+    memcpy(at + offset, bytes, size);
+    ekv_store32(
+        at + covered,
+        ekv_crc32c(ekv_format_seed(format, EKV_KIND_LOG, log->sequence, begin), at, covered));
 }
 
 static int begin(struct ekv_log *log, const struct ekv_record_layout *layout, uint32_t *address)
@@ -271,7 +322,7 @@ int ekv_log_read(const struct ekv_log *log, uint32_t address, void *buffer, uint
     uint32_t head = ekv_address(&log->sectors->format, log->sector, 0);
     uint32_t flushed = head + log->flushed;
     struct overlay overlays[2] = {
-        {flushed, head + log->offset, log->page + flushed % EKV_PAGE_SIZE},
+        {flushed, head + log->offset, log->pages + flushed % EKV_PAGE_SIZE},
         {log->copy_address, log->copy ? log->copy_address + log->copy_size : 0, log->copy},
     };
     return read_overlaid(log, overlays, address, buffer, size);

@@ -1,7 +1,8 @@
 /* The log: records appended to a chain of sectors, and read back.
  *
- * Records gather in a buffer of one program page, which is programmed when it is full or when
- * ekv_log_flush says that what was appended must be durable.
+ * Records gather in a buffer of a few program pages, of which the oldest is programmed when all are
+ * full; or all, when ekv_log_flush says that what was appended must be durable. Until then a record
+ * can be given another value of the same size where it is.
  */
 #ifndef EKV_LOG_H
 #define EKV_LOG_H
@@ -13,18 +14,20 @@ struct ekv_log {
     uint32_t sector;   /* the head: where records are appended */
     uint32_t sequence; /* of the head sector */
     uint32_t offset;   /* where the next record goes */
-    uint32_t flushed;  /* up to here the head is programmed; the rest is in `page` */
+    uint32_t flushed;  /* up to here the head is programmed; the rest is in `pages` */
     uint32_t next;     /* the head's successor: erased, stamped, named by the head's stamp B */
     uint32_t crc;      /* of the record being written */
     uint32_t record_begin, record_end;
-    bool open;                   /* a record was begun and not ended */
-    bool failed;                 /* nothing may be appended in this sector any more: recover.h */
-    bool last_resort;            /* it may roll into its last sector without a successor */
-    bool settled;                /* replay has found the head: all log sectors are stamped */
-    uint8_t page[EKV_PAGE_SIZE]; /* byte at address a lies at a % 256 */
-    uint8_t *copy;               /* NULL, or a page as mount read it: its flash may be unstable */
+    bool open;         /* a record was begun and not ended */
+    bool failed;       /* nothing may be appended in this sector any more: recover.h */
+    bool last_resort;  /* it may roll into its last sector without a successor */
+    bool settled;      /* replay has found the head: all log sectors are stamped */
+    uint8_t *pages;    /* the buffer: from the page on that `flushed` lies in */
+    uint32_t page_max; /* that it may hold; see ekv_log_narrow */
+    uint8_t *copy;     /* NULL, or a page as mount read it: its flash may be unstable */
     uint32_t copy_address;
-    uint32_t copy_size; /* the page, or it and the next one, which was blank */
+    uint32_t copy_size; /* the page, or it and the next one, which was blank; or what a failed
+                           program left in the buffer */
 };
 
 /* A record as its first bytes tell it; `peek` holds them. */
@@ -65,8 +68,22 @@ EKV_MUST_CHECK int ekv_log_end(struct ekv_log *log);
 void ekv_log_drop(struct ekv_log *log);
 
 /* Programs what is buffered. Errors: EKV_IO: what was buffered is still read from the buffer, and
- * the log has failed. Flash: one program, or none. */
+ * the log has failed. Flash: a program for each page, or none. */
 EKV_MUST_CHECK int ekv_log_flush(struct ekv_log *log);
+
+/* The pages of the buffer behind the first are those in which flushes build runs and large values
+ * their trees. A flush programs the log before; who appends while those pages are in use has the
+ * buffer programmed up to its last page and makes do with that one until ekv_log_widen.
+ * Errors: EKV_IO, as ekv_log_flush; then it is not narrow. */
+EKV_MUST_CHECK int ekv_log_narrow(struct ekv_log *log);
+void ekv_log_widen(struct ekv_log *log, uint32_t page_max);
+
+/* True if nothing of what lies at this address of the log was programmed yet. */
+bool ekv_log_is_buffered(const struct ekv_log *log, uint32_t address);
+
+/* Gives a buffered record other bytes from `offset` of it on, and its checksum. Flash: nothing. */
+void ekv_log_rewrite(struct ekv_log *log, const struct ekv_record *record, uint32_t offset,
+                     const void *bytes, uint32_t size);
 
 /* Bytes that a record may still take in the head sector. */
 uint32_t ekv_log_room(const struct ekv_log *log);

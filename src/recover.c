@@ -20,6 +20,7 @@
 #include "recover.h"
 
 #include <assert.h>
+#include <string.h>
 
 #include "gc.h"
 #include "own.h"
@@ -162,21 +163,31 @@ static int move_away(struct ekv *db, uint32_t old_sector, uint32_t old_sequence,
     return ekv_publish(db, 0);
 }
 
-/* Keeps the page that the log of this session ends in, with what is still in the buffer. */
+/* Keeps the page that the log of this session ends in, or all those that are still in the buffer.
+ */
 static int copy_tail(struct ekv *db)
 {
     struct ekv_log *log = &db->log;
     const struct ekv_format *format = ekv_format_of(db);
     if (log->offset == format->body_offset)
         return EKV_OK; /* nothing was appended in this sector */
-    uint32_t address = ekv_address(format, log->sector, log->offset - 1);
-    address -= address % EKV_PAGE_SIZE;
-    int error = ekv_log_read(log, address, db->builder.pages, EKV_PAGE_SIZE);
+    uint32_t first = ekv_min(log->flushed, log->offset - 1) / EKV_PAGE_SIZE;
+    uint32_t address = ekv_address(format, log->sector, first * EKV_PAGE_SIZE);
+    uint32_t size = ((log->offset - 1) / EKV_PAGE_SIZE + 1 - first) * EKV_PAGE_SIZE;
+    assert(size <= db->builder.page_count * EKV_PAGE_SIZE);
+    memmove(db->builder.pages, log->pages, size); /* the buffer begins a page before */
+    uint32_t flushed = log->flushed % EKV_PAGE_SIZE;
+    if (log->flushed == log->offset)
+        flushed = EKV_PAGE_SIZE; /* nothing is buffered */
+    int error = ekv_sectors_read(&db->sectors, address, db->builder.pages, flushed);
     if (error)
         return error;
+    uint32_t used = log->offset - first * EKV_PAGE_SIZE;
+    memset(db->builder.pages + used, 0xff, size - used);
+    ekv_log_widen(log, 1); /* the new log must not fill those pages */
     log->copy = db->builder.pages;
     log->copy_address = address;
-    log->copy_size = EKV_PAGE_SIZE;
+    log->copy_size = size;
     return EKV_OK;
 }
 
@@ -254,9 +265,23 @@ static int recover(struct ekv *db)
     return error;
 }
 
+/* The new log counts, or there is none yet: then the old one is read from its buffer as before. If
+ * it failed half-way, the store is read-only and what was kept is still read. */
+static void release_tail(struct ekv *db, uint32_t old_sequence, int error)
+{
+    struct ekv_log *log = &db->log;
+    if (error && log->sequence != old_sequence)
+        return;
+    if (error && log->copy)
+        memmove(log->pages, log->copy, log->copy_size);
+    log->copy = NULL;
+    ekv_log_widen(log, db->builder.page_count);
+}
+
 int ekv_recover(struct ekv *db)
 {
     bool in_session = db->log.failed;
+    uint32_t sequence = db->log.sequence;
     ekv_cache_clear(&db->cache); /* what it names may lie in what was in flight */
     int error = in_session ? copy_tail(db) : EKV_OK;
     if (!error) {
@@ -266,7 +291,7 @@ int ekv_recover(struct ekv *db)
         db->unclean = error && !in_session;
     }
     if (in_session)
-        db->log.copy = NULL;
+        release_tail(db, sequence, error);
     return error;
 }
 

@@ -128,6 +128,32 @@ static int reserved_size(struct ekv_txn *txn, struct ekv_key key, int found, uin
     return error;
 }
 
+/* True if the transaction's record at `address` is given the value where it is: that has the same
+ * size, nothing of the record was programmed yet, and no cursor stands on it. */
+static bool rewrite(struct ekv_txn *txn, uint32_t address, const void *value, size_t size)
+{
+    struct ekv *db = txn->db;
+    struct ekv_record record;
+    uint8_t time[EKV_RECORD_TIME_SIZE];
+    if (!ekv_is_writable(db) || !ekv_log_is_buffered(&db->log, address) ||
+        ekv_record_read(&db->log, address, &record))
+        return false;
+    if (ekv_record_kind(&record) != EKV_RECORD_PUT || record.layout.value_size != size)
+        return false;
+    for (const struct ekv_snapshot *at = db->snapshots; at; at = at->next)
+        if (at->standing == address)
+            return false;
+    ekv_log_rewrite(&db->log, &record, record.layout.head_size + record.layout.key_size, value,
+                    (uint32_t)size);
+    if (record.layout.type & EKV_RECORD_TIMED && db->now) {
+        ekv_store(time, (uint64_t)db->now(db->now_context), sizeof time);
+        ekv_log_rewrite(&db->log, &record, ekv_record_time_offset(&record.layout), time,
+                        sizeof time);
+    }
+    db->change++; /* cursors over the transaction look again */
+    return true;
+}
+
 static int write(struct ekv_txn *txn, struct ekv_key key, uint8_t kind, const void *value,
                  size_t size)
 {
@@ -141,6 +167,9 @@ static int write(struct ekv_txn *txn, struct ekv_key key, uint8_t kind, const vo
         return found;
     if (found == EKV_NOT_FOUND && txn->count == txn->capacity)
         return EKV_MEMORY;
+    if (found == EKV_OK && kind == EKV_RECORD_PUT &&
+        rewrite(txn, table.slots[index].address, value, size))
+        return EKV_OK;
     int error = reserved_size(txn, key, found, index, &before);
     if (error)
         return error;

@@ -183,6 +183,8 @@ void layers_start(struct layers *layers, struct ekv_geometry geometry, enum nor_
     layers->memory = get_memory(ekv_sectors_memory_size(geometry.sector_count));
     ekv_sectors_init(&layers->sectors, &layers->nor.flash, 77, layers->memory, NULL);
     layers->log.sectors = &layers->sectors;
+    layers->log.pages = layers->pages;
+    ekv_log_widen(&layers->log, LAYERS_PAGES);
 }
 
 void layers_stop(struct layers *layers)

@@ -77,10 +77,13 @@ void fixture_expect(struct fixture *fixture, struct ekv_key key, size_t size, ui
 
 /* --- The lower layers without a store -------------------------------------------------------- */
 
+enum { LAYERS_PAGES = 3 };
+
 struct layers {
     struct nor nor;
     struct ekv_sectors sectors;
     struct ekv_log log;
+    uint8_t pages[LAYERS_PAGES * EKV_PAGE_SIZE];
     uint8_t *memory;
 };
 

@@ -555,10 +555,11 @@ static void a_torn_page_may_begin_in_the_head_of_a_record(void **state)
         fixture_start(&on, plain, 64);
         fixture_put(&on, fixture_key(1), size, 1);
         assert_ok(ekv_txn_begin(&txn, on.db, table, sizeof table));
-        for (uint32_t i = 0; i < 40; i++)
+        for (uint32_t i = 0; i < 60; i++)
             assert_ok(ekv_txn_put(&txn, fixture_key(10 + i), "value", 5));
         uint32_t page = ekv_address(ekv_format_of(on.db), on.db->log.sector, on.db->log.flushed);
         assert_int_equal(page % EKV_PAGE_SIZE, 0);
+        assert_true(on.db->log.flushed > EKV_PAGE_SIZE);
         on.nor.bytes[page - EKV_PAGE_SIZE] = 0xff; /* no size of anything */
         fixture_reload(&on);
         assert_false(fixture_stat(&on).read_only);

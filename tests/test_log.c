@@ -476,15 +476,16 @@ static void a_record_that_is_dropped_leaves_its_place_to_the_next(void **state)
 /* What of it is on flash cannot be programmed again, and nothing may stand behind it. */
 static void a_log_with_a_dropped_record_on_flash_has_failed(void **state)
 {
-    struct ekv_record_layout layout = {.type = EKV_RECORD_PUT, .key_size = 1, .value_size = 400};
-    static const uint8_t bytes[401];
+    enum { SIZE = (LAYERS_PAGES + 1) * EKV_PAGE_SIZE };
+    struct ekv_record_layout layout = {.type = EKV_RECORD_PUT, .key_size = 1, .value_size = SIZE};
+    static const uint8_t bytes[SIZE];
     uint32_t address;
     (void)state;
-    start(plain);
+    start((struct ekv_geometry){4096, 64, 1, false});
     append(20, 1);
     uint32_t offset = on.log.offset;
     assert_ok(ekv_log_begin(&on.log, &layout, &address));
-    assert_ok(ekv_log_write(&on.log, bytes, 300));
+    assert_ok(ekv_log_write(&on.log, bytes, LAYERS_PAGES * EKV_PAGE_SIZE));
     ekv_log_drop(&on.log);
     assert_int_equal(on.log.offset, offset);
     assert_result(ekv_log_begin(&on.log, &layout, &address), EKV_IO);

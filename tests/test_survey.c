@@ -904,10 +904,11 @@ static void a_torn_page_may_begin_in_the_head_of_a_record(void **state)
         fixture_start(&fixture, (struct ekv_geometry){4096, 32, 1, false}, 64);
         fixture_put(&fixture, fixture_key(1), size, 1);
         assert_ok(ekv_txn_begin(&txn, fixture.db, table, sizeof table));
-        for (uint32_t i = 0; i < 40; i++)
+        for (uint32_t i = 0; i < 60; i++)
             assert_ok(ekv_txn_put(&txn, fixture_key(10 + i), "value", 5));
         uint32_t page =
             ekv_address(ekv_format_of(fixture.db), fixture.db->log.sector, fixture.db->log.flushed);
+        assert_true(fixture.db->log.flushed > EKV_PAGE_SIZE);
         fixture.nor.bytes[page - EKV_PAGE_SIZE] = 0xff; /* no size of anything */
         survey_all(&survey, fixture.nor.bytes, ekv_flash_size(&fixture.nor.flash));
         assert_no_findings(&survey);

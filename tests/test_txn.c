@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "fixture.h"
+#include "state.h"
 
 enum { TABLE = 4096 };
 
@@ -86,6 +87,66 @@ static void a_transaction_reads_its_own_writes_and_nobody_else_does(void **state
     model_free(&view);
     fixture_verify(&on);
     fixture_remount(&on);
+}
+
+static int64_t tell(void *now)
+{
+    return *(int64_t *)now;
+}
+
+/* Puts the key once more; the bytes of log that this took. */
+static uint32_t put_again(struct ekv_txn *txn, struct model *view, size_t size, uint64_t seed)
+{
+    uint64_t before = ekv_log_position(&on.db->log);
+    put(txn, view, fixture_key(2), size, seed);
+    return (uint32_t)(ekv_log_position(&on.db->log) - before);
+}
+
+/* Until it is programmed, a record takes another value of its size. */
+static void a_key_written_again_takes_no_log_while_its_record_is_buffered(void **state)
+{
+    struct ekv_txn txn;
+    struct model view;
+    struct ekv_cursor cursor;
+    uint8_t value[64];
+    size_t size;
+    int64_t now = 1000;
+    struct ekv_entry entry;
+    struct ekv_mount_options options = {.memtable_count = 64, .now = tell, .now_context = &now};
+    (void)state;
+    fixture_start_options(&on, plain, &options, NOR_AGED);
+    model_init(&view);
+    begin(&txn, 0);
+    put(&txn, &view, fixture_key(1), 50, 1);
+    assert_true(put_again(&txn, &view, 50, 2) > 50);
+    uint64_t programs = fixture_stat(&on).programs;
+    now++;
+    for (uint32_t seed = 3; seed < 100; seed++)
+        assert_int_equal(put_again(&txn, &view, 50, seed), 0);
+    assert_int_equal(fixture_stat(&on).programs, programs);
+    assert_ok(ekv_txn_find(&txn, fixture_key(2), &entry));
+    assert_int_equal(entry.time, 1001);
+    expect_view(&txn, &view);
+    assert_true(put_again(&txn, &view, 51, 100) > 51);
+    assert_int_equal(put_again(&txn, &view, 51, 101), 0);
+    /* A cursor reads on in what it stands on. */
+    ekv_cursor_open_txn(&cursor, &txn, EKV_USER);
+    assert_ok(ekv_cursor_seek(&cursor, fixture_key(2)));
+    assert_true(put_again(&txn, &view, 51, 102) > 51);
+    assert_ok(ekv_cursor_read(&cursor, 0, value, sizeof value, &size));
+    fixture_fill(on.value, 51, 101);
+    assert_memory_equal(value, on.value, 51);
+    ekv_cursor_close(&cursor);
+    expect_view(&txn, &view);
+    /* What is programmed stays as it is. */
+    for (uint32_t n = 10; n < 40; n++)
+        put(&txn, &view, fixture_key(n), 50, n);
+    assert_true(put_again(&txn, &view, 51, 103) > 51);
+    assert_ok(ekv_txn_commit(&txn));
+    model_copy(&on.model, &view);
+    model_free(&view);
+    fixture_verify(&on);
+    fixture_reload(&on);
 }
 
 static void a_committed_transaction_survives_a_loss_of_power_right_after(void **state)
@@ -614,6 +675,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(a_transaction_reads_its_own_writes_and_nobody_else_does,
+                                  teardown),
+        cmocka_unit_test_teardown(a_key_written_again_takes_no_log_while_its_record_is_buffered,
                                   teardown),
         cmocka_unit_test_teardown(a_committed_transaction_survives_a_loss_of_power_right_after,
                                   teardown),

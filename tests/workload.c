@@ -288,6 +288,17 @@ static void plan_value(struct world *world, struct operation *operation)
     }
 }
 
+/* Half of the values that replace one of the same transaction have its size: then the record that
+ * is not programmed yet takes them. */
+static void plan_again(const struct world *world, struct operation *operation)
+{
+    const struct model_entry *written =
+        model_find(&world->models.txn_written[operation->slot],
+                   model_key_of(operation->key, operation->key_size, operation->space));
+    if (written && written->value && operation->value_seed % 2 == 0)
+        operation->value_size = written->value->size;
+}
+
 /* A key that is there, most of the time. */
 static void plan_delete(struct world *world, struct operation *operation, const struct model *view)
 {
@@ -376,6 +387,8 @@ void world_plan(struct world *world, struct operation *operation)
     case OPERATION_TXN_PUT:
         plan_key(world, operation, below(world, profile->keys));
         plan_value(world, operation);
+        if (operation->kind == OPERATION_TXN_PUT)
+            plan_again(world, operation);
         break;
     case OPERATION_DELETE:
     case OPERATION_TXN_DELETE:
