@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "buffer.h"
+#include "loop.h"
 #include "report.h"
 #include "xattr.h"
 
@@ -65,8 +66,10 @@ int file_open(struct fs *fs, struct node *node, struct file **file)
 {
     *file = NULL;
     pthread_mutex_lock(&fs->nodes.lock);
-    while (node->removing)
+    while (node->removing) {
+        loop_hand_over();
         pthread_cond_wait(&fs->nodes.moved, &fs->nodes.lock);
+    }
     bool stale = node->unlinked && !node->file;
     if (!stale)
         *file = obtain(fs, node);

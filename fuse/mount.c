@@ -20,6 +20,7 @@
 
 #include "guard.h"
 #include "handle.h"
+#include "loop.h"
 #include "medium.h"
 #include "report.h"
 #include "stage.h"
@@ -199,15 +200,10 @@ static int serve_guarded(struct fuse_session *session, struct fs *fs, const stru
     }
     if (options->foreground)
         notify_ready();
-    struct fuse_loop_config *config = fuse_loop_cfg_create();
-    fuse_loop_cfg_set_clone_fd(config, 0);
-    fuse_loop_cfg_set_max_threads(config, 10);
-    int error = fuse_session_loop_mt(session, config);
-    fuse_loop_cfg_destroy(config);
+    int error = loop_run(session);
     fuse_remove_signal_handlers(session);
     notify_stop(&fs->notify);
-    /* Positive: ended by a signal, as good as an unmount. */
-    return error < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+    return error ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
 static int serve(struct fuse_session *session, struct fs *fs, const struct options *options,

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "loop.h"
 #include "view.h"
 
 enum { BUCKETS_FIRST = 256 };
@@ -566,8 +567,10 @@ int node_key(struct node_table *table, const struct node *node, struct key *key,
 {
     int error;
     pthread_mutex_lock(&table->lock);
-    while ((error = obstacle(node)) == EAGAIN)
+    while ((error = obstacle(node)) == EAGAIN) {
+        loop_hand_over();
         pthread_cond_wait(&table->moved, &table->lock);
+    }
     if (moves)
         *moves = table->moves;
     /* The value of a directory: the prefix of the directory without its '/'. */

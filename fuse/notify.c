@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "loop.h"
+
 struct notification {
     struct notification *next;
     uint64_t id; /* of the node, or of the directory if there is a name */
@@ -118,6 +120,8 @@ void notify_settle(struct notify *notify)
 {
     pthread_mutex_lock(&notify->lock);
     uint64_t until = notify->queued;
+    if (notify->session && notify->sent < until)
+        loop_hand_over();
     while (notify->session && notify->sent < until)
         pthread_cond_wait(&notify->settled, &notify->lock);
     pthread_mutex_unlock(&notify->lock);

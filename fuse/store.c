@@ -12,6 +12,7 @@
 #include <time.h>
 
 #include "host/host_mount.h"
+#include "loop.h"
 #include "report.h"
 
 enum { WORKER_PAUSE_NS = 20 * 1000 * 1000 };
@@ -39,6 +40,65 @@ static void unlock(void *context)
 
 static const struct ekv_locks locks = {lock_read, unlock, lock_write, unlock};
 
+/* What may take long lets the other requests go on meanwhile: the disk, and all that is written to
+ * a chip, which is not mapped. */
+static bool is_chip(const struct store *store)
+{
+    return store->flash->map == NULL;
+}
+
+static int flash_read(void *context, uint32_t address, void *buffer, uint32_t size)
+{
+    const struct ekv_flash *flash = ((const struct store *)context)->flash;
+    return flash->driver->read(flash->context, address, buffer, size);
+}
+
+static int flash_program(void *context, uint32_t address, const void *data, uint32_t size)
+{
+    const struct store *store = context;
+    if (is_chip(store))
+        loop_hand_over();
+    return store->flash->driver->program(store->flash->context, address, data, size);
+}
+
+static int flash_erase(void *context, uint32_t sector)
+{
+    const struct store *store = context;
+    if (is_chip(store))
+        loop_hand_over();
+    return store->flash->driver->erase(store->flash->context, sector);
+}
+
+static int flash_sync(void *context, bool barrier_only)
+{
+    const struct ekv_flash *flash = ((const struct store *)context)->flash;
+    loop_hand_over();
+    return flash->driver->sync(flash->context, barrier_only);
+}
+
+static void flash_prefetch(void *context, uint32_t address)
+{
+    const struct ekv_flash *flash = ((const struct store *)context)->flash;
+    flash->driver->prefetch(flash->context, address);
+}
+
+/* The same flash, with these around its driver. */
+static void wrap_flash(struct store *store, const struct ekv_flash *flash)
+{
+    store->flash = flash;
+    store->geometry = flash->geometry;
+    store->driver = (struct ekv_flash_driver){
+        .read = flash_read,
+        .program = flash_program,
+        .erase = flash_erase,
+        .sync = flash->driver->sync ? flash_sync : NULL,
+        .prefetch = flash->driver->prefetch ? flash_prefetch : NULL,
+    };
+    store->engine_flash = *flash;
+    store->engine_flash.driver = &store->driver;
+    store->engine_flash.context = store;
+}
+
 int64_t store_now(void)
 {
     struct timespec now;
@@ -64,8 +124,7 @@ int store_open(struct store *store, const struct ekv_flash *flash,
     medium_error = options->medium_error;
     store->read_only = options->read_only;
     store->sync = options->sync;
-    store->flash = flash;
-    store->geometry = flash->geometry;
+    wrap_flash(store, flash);
     pthread_rwlockattr_t attributes;
     pthread_rwlockattr_init(&attributes);
     pthread_rwlockattr_setkind_np(&attributes, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
@@ -85,7 +144,7 @@ int store_open(struct store *store, const struct ekv_flash *flash,
         .now = commit_clock,
         .now_context = store,
     };
-    int error = host_mount(&store->db, flash, &mount, &store->memory);
+    int error = host_mount(&store->db, &store->engine_flash, &mount, &store->memory);
     if (error)
         return error;
     struct ekv_stat stat;
@@ -211,6 +270,9 @@ int store_errno(int result)
 
 void store_write(struct store *store)
 {
+    if (pthread_mutex_trylock(&store->writer) == 0)
+        return;
+    loop_hand_over();
     atomic_fetch_add(&store->writers_waiting, 1);
     pthread_mutex_lock(&store->writer);
     atomic_fetch_sub(&store->writers_waiting, 1);

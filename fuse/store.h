@@ -19,6 +19,8 @@
 struct store {
     struct ekv *db;
     const struct ekv_flash *flash; /* that it lies in */
+    struct ekv_flash engine_flash; /* the same, as the engine is given it */
+    struct ekv_flash_driver driver;
     struct ekv_geometry geometry;
     uint32_t key_size_max;
     bool read_only;

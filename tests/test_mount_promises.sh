@@ -52,6 +52,45 @@ expect_same "what a killed mount leaves durable" "$("$ekv" -C "$work/durable" ls
 unset EKV_SYNC_COPY
 rm "$image"
 
+# No reader waits for a writer's disk, however many writers do: the first in its fdatasync with the
+# lock of its file, the second for that lock, the others for the lock of all writers.
+export EKV_SYNC_HOLD=$work/slow
+watched --create=1M -o sync
+for i in $(seq 20); do
+    echo "value $i" >"$mnt/cold$i"
+done
+mkdir "$mnt/cold"
+unmount_image
+watched -o sync
+touch "$work/slow"
+echo "one" >"$mnt/slow" &
+writers=$!
+until [ -s "$work/slow" ]; do sleep 0.01; done
+for i in $(seq 20); do
+    if [ "$i" = 1 ]; then
+        echo "two" >>"$mnt/slow" &
+    else
+        echo "waited $i" >"$mnt/waiting$i" &
+    fi
+    writers="$writers $!"
+done
+for i in $(seq 20); do
+    expect_same "read meanwhile" "$(timeout 20 cat "$mnt/cold$i")" "value $i"
+    timeout 20 ls -la "$mnt/cold" >/dev/null || fail "a listing waits for the disk"
+    [ "$(timeout 20 stat -c %s "$mnt/cold$i")" = $((6 + ${#i} + 1)) ] || fail "stat meanwhile"
+done
+kill -0 $writers || fail "nobody waits for the disk: the test tests nothing"
+rm "$work/slow"
+wait $writers || fail "a writer that waited"
+expect_same "what waited" "$(cat "$mnt/slow")" "$(printf 'one\ntwo')"
+for i in $(seq 2 20); do
+    expect_same "what waited" "$(cat "$mnt/waiting$i")" "waited $i"
+done
+unmount_image
+unset EKV_SYNC_HOLD
+check_image
+rm "$image"
+
 # Directories that nobody made: keys show them, and they stay when their last file goes.
 "$ekv" -C "$image" format --size 1M >/dev/null
 "$ekv" -C "$image" put x/y/z value
