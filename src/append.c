@@ -81,7 +81,7 @@ static int tree_add(struct tree *tree, uint32_t level, uint32_t address, uint32_
         address = list_address;
         size = list_size;
     }
-    return EKV_FULL;
+    return EKV_TOO_LARGE;
 }
 
 /* Links that a head record beside this key has room for. */
@@ -102,7 +102,7 @@ static int tree_finish(struct tree *tree, const struct ekv_write *write, uint32_
             break;
         uint32_t list, size;
         if (level + 1 == levels_of(tree->db))
-            return EKV_FULL;
+            return EKV_TOO_LARGE;
         int error = list_write(tree, level, &list, &size);
         if (error)
             return error;

@@ -7,7 +7,8 @@
 #include "value.h"
 
 /* Appends a value and returns the address of its put or head record. Nothing refers to it yet.
- * Errors: EKV_FULL, EKV_READ_ONLY. Flash: 1.02 x the size programmed, at most. */
+ * Errors: EKV_FULL, EKV_TOO_LARGE (more chunks than a tree under so long a key can have: never
+ * below 100 MiB), EKV_READ_ONLY. Flash: 1.02 x the size programmed, at most. */
 EKV_MUST_CHECK int ekv_value_append(struct ekv *db, struct ekv_key key,
                                     const struct ekv_write *write, const void *value, size_t size,
                                     uint32_t *address);

@@ -80,7 +80,8 @@ struct ekv_format_options {
 
 struct ekv_mount_options {
     bool read_only;
-    uint32_t memtable_count; /* keys held in RAM before a run is written; 0: by geometry */
+    uint32_t memtable_count; /* keys held in RAM before a run is written; 0: by geometry. On up to
+                                16 sectors no fewer than that: all may have to be held */
     uint32_t cache_count; /* keys whose place is kept in RAM, 8 bytes each and 4 a sector, so that
                              reading them takes nothing but their record; 0: none. For hosts. */
     const struct ekv_locks *locks; /* NULL: one thread at a time */

@@ -116,7 +116,8 @@ enum {
     EKV_RECORD_VERSION_SIZE = 6,
     EKV_RECORD_TIME_SIZE = 7,
     EKV_RECORD_ORDINAL_SIZE = 1,
-    EKV_LINK_SIZE = 8, /* of a value tree: address 4, bytes below it 4 */
+    EKV_LINK_SIZE = 8,    /* of a value tree: address 4, bytes below it 4 */
+    EKV_VALUE_LEVELS = 5, /* of lists in a value tree, its head's included, at most */
     EKV_PIECE_OFFSET_SIZE = 4,
     EKV_COMMIT_SIZE = 8, /* records 4, address of the first 4 */
     EKV_CLOSE_SIZE = 7,  /* where the index goes on 4, virgin mark 3 */

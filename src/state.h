@@ -15,7 +15,6 @@
 enum {
     EKV_MERGE_INPUTS_MAX = 12,
     EKV_VALUE_LINKS = 24, /* links in a list record of a value's tree */
-    EKV_VALUE_LEVELS = 4,
 };
 
 enum ekv_merge_phase { EKV_MERGE_IDLE, EKV_MERGE_ENTRIES, EKV_MERGE_FINISH, EKV_MERGE_FILTER };

@@ -324,6 +324,29 @@ static void values_of_every_size_come_back_in_any_range(void **state)
     }
 }
 
+/* Under the longest key a head has room for few links, so that the tree is the highest there is. */
+static void a_value_of_half_of_a_large_flash_fits_under_the_longest_key(void **state)
+{
+    enum { SIZE = 8 << 20, SECTOR = 512 };
+    static uint8_t bytes[SECTOR];
+    (void)state;
+    fixture_start(&on, (struct ekv_geometry){SECTOR, 2 * SIZE / SECTOR, 1, true}, 64);
+    struct ekv_key key = ekv_key(bytes, fixture_stat(&on).key_size_max);
+    memset(bytes, 'k', sizeof bytes);
+    uint8_t *value = malloc(SIZE), *got = malloc(SIZE);
+    size_t size;
+    assert_true(value && got);
+    fixture_fill(value, SIZE, 1);
+    assert_ok(ekv_put(on.db, key, value, SIZE));
+    assert_ok(ekv_get(on.db, key, 0, got, SIZE, &size));
+    assert_int_equal(size, SIZE);
+    assert_memory_equal(got, value, SIZE);
+    assert_ok(ekv_delete(on.db, key));
+    fixture_verify(&on);
+    free(value);
+    free(got);
+}
+
 /* Flips a bit of a value on flash, in one of its chunks. */
 static void damage(size_t size, uint64_t seed)
 {
@@ -583,6 +606,8 @@ int main(void)
         cmocka_unit_test_teardown(a_mount_after_a_clean_unmount_has_nothing_to_recover, teardown),
         cmocka_unit_test_teardown(keys_up_to_the_limit_work_and_beyond_are_refused, teardown),
         cmocka_unit_test_teardown(values_of_every_size_come_back_in_any_range, teardown),
+        cmocka_unit_test_teardown(a_value_of_half_of_a_large_flash_fits_under_the_longest_key,
+                                  teardown),
         cmocka_unit_test_teardown(a_large_value_that_is_damaged_can_be_overwritten_and_deleted,
                                   teardown),
         cmocka_unit_test_teardown(a_large_value_is_read_without_its_lists_for_each_chunk, teardown),

@@ -10,8 +10,6 @@
 
 #include "survey_parts.h"
 
-enum { LEVEL_MAX = 4 };
-
 struct reading {
     const struct survey *survey;
     int (*visit)(void *context, uint64_t offset, const uint8_t *bytes, uint32_t size,
@@ -21,7 +19,7 @@ struct reading {
     uint32_t owner_size;
     uint8_t space;
     uint64_t lost;
-    uint8_t *levels[LEVEL_MAX + 1]; /* memory for a record of each level of the tree */
+    uint8_t *levels[EKV_VALUE_LEVELS + 1]; /* memory for a record of each level of the tree */
 };
 
 /* Reads a record whole, checks it and puts it right where that is possible; its position must be
@@ -140,7 +138,7 @@ static int read_one(struct reading *reading, const struct survey_record *record,
         return EKV_OK;
     uint64_t flash =
         (uint64_t)survey->format.geometry.sector_size * survey->format.geometry.sector_count;
-    if (layout.value_size < 1 || value[0] >= LEVEL_MAX ||
+    if (layout.value_size < 1 || value[0] >= EKV_VALUE_LEVELS ||
         links_size(value + 1, layout.value_size - 1) > flash) {
         reading->lost = record->size;
         return EKV_OK;
@@ -152,8 +150,8 @@ static int read_one(struct reading *reading, const struct survey_record *record,
 static uint8_t *reading_memory(struct reading *reading)
 {
     uint32_t size = reading->survey->format.geometry.sector_size;
-    uint8_t *memory = malloc((size_t)size * (LEVEL_MAX + 1));
-    for (uint32_t i = 0; memory && i < LEVEL_MAX; i++)
+    uint8_t *memory = malloc((size_t)size * (EKV_VALUE_LEVELS + 1));
+    for (uint32_t i = 0; memory && i < EKV_VALUE_LEVELS; i++)
         reading->levels[i] = memory + (size_t)(i + 1) * size;
     return memory;
 }
