@@ -42,7 +42,9 @@ struct view {
     unsigned nodes; /* that belong to it */
     bool held; /* not to be freed when no node belongs to it: until it ends, except of a past */
 
-    pthread_rwlock_t lock; /* shared while somebody reads, exclusive while it ends */
+    /* Shared while somebody reads, exclusive while it ends. Of the kind that prefers readers: a
+     * listing that holds it may wait for a file whose commit reads the view. */
+    pthread_rwlock_t lock;
     bool ended;
     bool damaged;            /* of a stage: an operation in it failed half-way */
     uint64_t begin;          /* of a stage: newest version of the store when it began */
