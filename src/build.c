@@ -176,7 +176,8 @@ static int page_write(struct ekv_builder *builder, uint32_t level, uint32_t *add
         return error;
     placed(builder->index, *address, size);
     builder->run.root = *address;
-    builder->run.height = (uint8_t)(level + 1);
+    builder->run.height = level + 1;
+    builder->run.root_size = (uint8_t)(size - 1);
     return EKV_OK;
 }
 

@@ -32,6 +32,8 @@ int ekv_own_runs(struct ekv *db, bool *damaged)
     for (uint32_t i = 0; i < db->catalog.run_count; i++) {
         bool one;
         int error = ekv_run_sectors(&db->index, &db->catalog.runs[i], own_sector, db, &one);
+        if (!error)
+            error = ekv_run_note_root(&db->index, &db->catalog.runs[i]);
         if (error)
             return error;
         *damaged |= one;

@@ -52,6 +52,8 @@ int ekv_page_read(const struct ekv_index *index, const struct ekv_run *run, uint
     bool held = buffer->run_id == run->id && buffer->address == address;
     page->bytes = buffer->bytes;
     buffer->run_id = 0;
+    if (address == run->root && run->root_size > 0)
+        room = ekv_min(room, run->root_size + 1u);
     int error = held ? EKV_OK : ekv_sectors_read(sectors, address, buffer->bytes, room);
     if (!error)
         error = page_check(&sectors->format, run, address, level, page);
@@ -60,6 +62,14 @@ int ekv_page_read(const struct ekv_index *index, const struct ekv_run *run, uint
     buffer->run_id = run->id;
     buffer->address = address;
     return EKV_OK;
+}
+
+int ekv_run_note_root(const struct ekv_index *index, struct ekv_run *run)
+{
+    struct ekv_page page;
+    int error = ekv_page_read(index, run, run->root, (uint8_t)(run->height - 1), &page);
+    run->root_size = error ? 0 : (uint8_t)(page.size - 1);
+    return error == EKV_CORRUPT ? EKV_OK : error;
 }
 
 bool ekv_page_flipped(const struct ekv_index *index, const struct ekv_run *run, uint32_t address,

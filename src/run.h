@@ -22,8 +22,9 @@ struct ekv_run {
     uint32_t sequence; /* no entry points into a sector with a larger one: staleness */
     uint32_t filter;   /* address of the filter's first block, or of its map; 0: no filter */
     uint16_t filter_blocks;
-    uint8_t level;
-    uint8_t height;
+    uint8_t root_size;   /* of the root page in bytes, minus 1; not on flash. 0: not known */
+    unsigned level : 4;  /* of runs: merges of so many runs made it */
+    unsigned height : 4; /* levels of pages */
 };
 
 /* The page that was read last and found good. Ids of runs are not used again, so what stands there
@@ -56,6 +57,9 @@ struct ekv_page {
  * Flash: one read; none for the page that was read last. */
 EKV_MUST_CHECK int ekv_page_read(const struct ekv_index *index, const struct ekv_run *run,
                                  uint32_t address, uint8_t level, struct ekv_page *page);
+
+/* Notes how large the root page is, of which no more is read from then on. Flash: reads it. */
+EKV_MUST_CHECK int ekv_run_note_root(const struct ekv_index *index, struct ekv_run *run);
 
 /* True if one bit explains that a page cannot be read. Uses the shared buffer. Flash: one read. */
 bool ekv_page_flipped(const struct ekv_index *index, const struct ekv_run *run, uint32_t address,
