@@ -19,7 +19,9 @@
 enum {
     MEMTABLE_MIN = 8,
     MEMTABLE_MAX = 1 << 16,
-    REPLAY_MAX = 32, /* sectors of log */
+    REPLAY_MIN = 4,
+    REPLAY_MAX = 32,
+    INPUTS_MAX = 12, /* of a merge */
     TINY = 16,       /* sectors */
     FEW = 32,
     FEW_PART = 36,
@@ -29,7 +31,7 @@ enum {
 
 static uint32_t memtable_default(const struct ekv_geometry *geometry)
 {
-    return geometry->sector_count <= 32 ? 64 : 512;
+    return geometry->sector_count <= FEW ? 112 : 512;
 }
 
 static uint32_t memtable_count(const struct ekv_geometry *geometry,
@@ -56,6 +58,13 @@ static uint32_t memtable_limit(const struct ekv_geometry *geometry, uint32_t cou
     return geometry->sector_count <= FEW ? ekv_min(count, geometry->sector_size / FEW_PART) : count;
 }
 
+/* Sectors of log after which a flush is due: an eighth of the flash, of a small one a quarter. */
+static uint32_t replay_max(const struct ekv_geometry *geometry)
+{
+    uint32_t count = geometry->sector_count;
+    return ekv_max(ekv_min(REPLAY_MIN, count / 4), ekv_min(REPLAY_MAX, count / 8));
+}
+
 static uint32_t cache_count(const struct ekv_mount_options *options)
 {
     return options ? ekv_cache_count(options->cache_count) : 0;
@@ -63,8 +72,8 @@ static uint32_t cache_count(const struct ekv_mount_options *options)
 
 /* The parts of the memory, in order; each begins at a multiple of eight. */
 struct plan {
-    size_t states, sequences, slots, hints, runs, log_pages, merge_pages, cache, size;
-    uint32_t merge_page_count;
+    size_t states, sequences, slots, hints, runs, inputs, log_pages, merge_pages, cache, size;
+    uint32_t run_capacity, input_max, merge_page_count;
 };
 
 static size_t take(size_t *at, size_t size)
@@ -84,8 +93,10 @@ static struct plan plan_of(const struct ekv_geometry *geometry, uint32_t slots, 
     plan.sequences = take(&at, cached ? geometry->sector_count * sizeof(uint32_t) : 0);
     plan.slots = take(&at, slots * sizeof(struct ekv_slot));
     plan.hints = take(&at, ekv_memtable_hint_size(slots));
-    plan.runs =
-        take(&at, (ekv_format_run_count_max(geometry->sector_count) + 1) * sizeof(struct ekv_run));
+    plan.run_capacity = ekv_format_run_count_max(geometry->sector_count) + 1;
+    plan.input_max = ekv_min(INPUTS_MAX, (plan.run_capacity + 1) / 2);
+    plan.runs = take(&at, plan.run_capacity * sizeof(struct ekv_run));
+    plan.inputs = take(&at, plan.input_max * sizeof(struct ekv_source));
     plan.log_pages = take(&at, (1 + height) * EKV_PAGE_SIZE);
     /* Who has memory for more keys gets a byte a key more: large filters take fewer walks then. */
     plan.merge_page_count = height + (slots > few ? (slots - few) / EKV_PAGE_SIZE : 0);
@@ -133,7 +144,9 @@ static int lay_out(struct ekv **db, const struct ekv_flash *flash, uint64_t stor
     self->memtable_default = memtable_default(geometry);
     ekv_cache_init(&self->cache, (struct ekv_slot *)(void *)(bytes + plan.cache), cached);
     self->catalog.runs = (struct ekv_run *)(void *)(bytes + plan.runs);
-    self->catalog.run_capacity = ekv_format_run_count_max(geometry->sector_count) + 1;
+    self->catalog.run_capacity = plan.run_capacity;
+    self->merge.inputs = (struct ekv_source *)(void *)(bytes + plan.inputs);
+    self->merge.input_max = plan.input_max;
     self->catalog.next_run_id = 1;
     self->generation = 1;
     self->manifest.sectors = &self->sectors;
@@ -145,7 +158,7 @@ static int lay_out(struct ekv **db, const struct ekv_flash *flash, uint64_t stor
     self->builder.page_count = ekv_build_height(geometry);
     ekv_log_widen(&self->log, self->builder.page_count); /* ekv_recover wants another page */
     self->merge.builder.page_count = plan.merge_page_count;
-    self->replay_max = ekv_max(2, ekv_min(REPLAY_MAX, geometry->sector_count / 8));
+    self->replay_max = replay_max(geometry);
     *db = self;
     return EKV_OK;
 }

@@ -33,7 +33,7 @@ static struct shape shape_of(const struct ekv *db)
         return (struct shape){3, 2};
     if (db->catalog.run_capacity <= 18)
         return (struct shape){4, 4};
-    return (struct shape){EKV_MERGE_INPUTS_MAX, 3};
+    return (struct shape){12, 3};
 }
 
 /* --- Choosing -------------------------------------------------------------------------------- */
@@ -76,7 +76,7 @@ static void begin_merge(struct ekv *db, uint32_t begin, uint32_t end)
 {
     struct ekv_merge *merge = &db->merge;
     uint32_t sequence = 0, entries = 0;
-    merge->count = ekv_min(end - begin, EKV_MERGE_INPUTS_MAX);
+    merge->count = ekv_min(end - begin, merge->input_max);
     begin = end - merge->count;
     merge->newest_id = db->catalog.runs[begin].id;
     merge->oldest = end == db->catalog.run_count;
@@ -87,6 +87,7 @@ static void begin_merge(struct ekv *db, uint32_t begin, uint32_t end)
     ekv_build_begin(&merge->builder, db->catalog.next_run_id++, output_level(db, begin, end),
                     sequence);
     ekv_build_expect(&merge->builder, entries);
+    merge->entries = entries;
     for (uint32_t i = 0; i < merge->count; i++)
         merge->inputs[i].place.address = UINT32_MAX; /* not opened yet */
     merge->phase = EKV_MERGE_ENTRIES;
@@ -413,12 +414,12 @@ int ekv_merge_force(struct ekv *db)
     if (db->merge.phase == EKV_MERGE_IDLE) {
         if (db->merge.error == EKV_CORRUPT)
             return EKV_CORRUPT;
-        uint32_t count = db->catalog.run_count;
+        uint32_t count = db->catalog.run_count, most = db->merge.input_max;
         if (count < 2)
             return EKV_NOT_FOUND;
         /* Just enough of the newest, which are small, that the next merge takes all. */
-        if (count > EKV_MERGE_INPUTS_MAX)
-            count = ekv_min(count - EKV_MERGE_INPUTS_MAX + 1, EKV_MERGE_INPUTS_MAX);
+        if (count > most)
+            count = ekv_min(count - most + 1, most);
         begin_merge(db, 0, count);
     }
     while (!error && busy && db->merge.phase != EKV_MERGE_IDLE)

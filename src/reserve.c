@@ -62,10 +62,10 @@ static uint64_t merged_size(const struct ekv *db)
     uint64_t all = db->memtable.limit, newest = 0, size = 0;
     for (uint32_t i = 0; i < catalog->run_count; i++) {
         all += catalog->runs[i].entry_count;
-        if (i + EKV_MERGE_INPUTS_MAX <= catalog->run_count)
+        if (i + db->merge.input_max <= catalog->run_count)
             newest = all;
     }
-    if (catalog->run_count >= EKV_MERGE_INPUTS_MAX)
+    if (catalog->run_count >= db->merge.input_max)
         size = run_size(db, newest) + filter_size(db, newest);
     if (!db->snapshots && db->retain_count < 2 && all > keys_most(db))
         all = keys_most(db); /* one version of each key */

@@ -13,7 +13,6 @@
 #include "source.h"
 
 enum {
-    EKV_MERGE_INPUTS_MAX = 12,
     EKV_VALUE_LINKS = 24, /* links in a list record of a value's tree */
 };
 
@@ -23,12 +22,13 @@ struct ekv_merge {
     enum ekv_merge_phase phase;
     uint32_t newest_id; /* of the inputs; they follow each other in the catalog */
     uint32_t count;
-    bool oldest;      /* the oldest run is among them */
-    int error;        /* why the last one was given up, 0: it was not */
-    uint64_t pause;   /* how many flushes there had been then */
-    uint32_t emitted; /* address of the entry emitted last, 0: none */
+    uint32_t entries;   /* of all of them */
+    bool oldest;        /* the oldest run is among them */
+    int error;          /* why the last one was given up, 0: it was not */
+    uint64_t pause;     /* how many flushes there had been then */
+    uint32_t input_max; /* two merges of so many runs make one of all */
+    struct ekv_source *inputs;
     struct ekv_builder builder;
-    struct ekv_source inputs[EKV_MERGE_INPUTS_MAX];
 };
 
 struct ekv {

@@ -67,8 +67,8 @@ def an_empty_store_has_no_keys(directory):
 
 def small_values_overwrites_and_deletes_fill_runs(directory):
     image = Image(directory, "--size", "64K")
-    for i in range(220):
-        key = b"net/%d" % random.randrange(90)
+    for i in range(500):
+        key = b"net/%d" % random.randrange(140)
         if key in image.keys and random.random() < 0.3:
             image.remove(key)
         else:
