@@ -68,16 +68,15 @@ static int next_written(struct ekv *db, uint32_t *at)
 int ekv_damage_behind(struct ekv *db, bool proven, uint32_t *offset)
 {
     const struct ekv_format *format = ekv_format_of(db);
-    struct ekv_record record;
+    struct ekv_record record = {.mapped = NULL};
     uint32_t sector = db->log.sector, begin = db->log.offset, flight = begin;
-    record.peek[0] = 0;
     int error = ekv_record_read(&db->log, ekv_address(format, sector, begin), &record);
     if (error < 0)
         return error;
     if (!error)
         flight += record.layout.size - 1;
     /* Of a head that lies in two pages the second may have been in flight, and say any size. */
-    uint32_t room = ekv_page_room(begin), kind = record.peek[0] & EKV_RECORD_KIND_MASK;
+    uint32_t room = ekv_page_room(begin), kind = ekv_record_peek(&record)[0] & EKV_RECORD_KIND_MASK;
     if (kind >= EKV_RECORD_PUT && kind <= (EKV_RECORD_HEAD | EKV_RECORD_COUNTED) &&
         room < (error ? (uint32_t)EKV_RECORD_HEAD_MAX : record.layout.head_size))
         flight = ekv_max(flight, begin + room);

@@ -230,7 +230,7 @@ static int mark_void(struct ekv *db, uint32_t *mark)
     *mark = EKV_NO_SECTOR;
     if (probe(&sectors->flash, &old) || !same_geometry(&old.geometry, &sectors->format.geometry))
         return EKV_OK;
-    sectors->format.store_id = old.store_id;
+    ekv_format_name(&sectors->format, old.store_id);
     for (uint32_t i = 0; i < sectors->format.ring_count; i++) {
         struct ekv_stamp_b stamp;
         if (ekv_sector_stamp_read(sectors, i, &stamp) || stamp.kind != EKV_KIND_MANIFEST)
@@ -243,7 +243,7 @@ static int mark_void(struct ekv *db, uint32_t *mark)
     int error = ekv_sector_erase(sectors, *mark);
     if (!error)
         error = ekv_sector_stamp(sectors, *mark, &last);
-    sectors->format.store_id = store_id;
+    ekv_format_name(&sectors->format, store_id);
     return error;
 }
 

@@ -29,6 +29,16 @@ static uint32_t ring_count(const struct ekv_format *format)
     return ekv_max(3 * sectors, 2 + sector_count / 128);
 }
 
+static uint8_t log2_of(uint32_t value)
+{
+    uint8_t log2 = 0;
+    while (value > 1) {
+        value >>= 1;
+        log2++;
+    }
+    return log2;
+}
+
 static uint32_t close_room(const struct ekv_format *format)
 {
     struct ekv_record_layout close = {.type = EKV_RECORD_CLOSE, .value_size = EKV_CLOSE_SIZE};
@@ -38,12 +48,21 @@ static uint32_t close_room(const struct ekv_format *format)
     return close.size + open.size;
 }
 
+void ekv_format_name(struct ekv_format *format, uint64_t store_id)
+{
+    uint8_t id[8];
+    format->store_id = store_id;
+    ekv_store(id, store_id, sizeof id);
+    format->id_crc = ekv_crc32c(0, id, sizeof id);
+}
+
 void ekv_format_init(struct ekv_format *format, const struct ekv_geometry *geometry,
                      uint64_t store_id)
 {
     uint64_t size = (uint64_t)geometry->sector_size * geometry->sector_count;
     format->geometry = *geometry;
-    format->store_id = store_id;
+    ekv_format_name(format, store_id);
+    format->sector_shift = log2_of(geometry->sector_size);
     format->pointer_size = size > 64u << 20 ? 4 : 3;
     format->alignment = geometry->write_unit;
     while (format->pointer_size == 3 && size / format->alignment > 1u << 24)
@@ -57,13 +76,11 @@ void ekv_format_init(struct ekv_format *format, const struct ekv_geometry *geome
 uint32_t ekv_format_seed(const struct ekv_format *format, uint8_t kind, uint32_t sequence,
                          uint32_t offset)
 {
-    uint8_t bytes[8 + 1 + 4 + 4];
-    ekv_store32(bytes, (uint32_t)format->store_id);
-    ekv_store32(bytes + 4, (uint32_t)(format->store_id >> 32));
-    bytes[8] = kind;
-    ekv_store32(bytes + 9, sequence);
-    ekv_store32(bytes + 13, offset);
-    return ekv_crc32c(0, bytes, sizeof bytes);
+    uint8_t bytes[1 + 4 + 4];
+    bytes[0] = kind;
+    ekv_store32(bytes + 1, sequence);
+    ekv_store32(bytes + 5, offset);
+    return ekv_crc32c(format->id_crc, bytes, sizeof bytes);
 }
 
 void ekv_pointer_store(const struct ekv_format *format, uint8_t *bytes, uint32_t address)
@@ -79,16 +96,6 @@ uint32_t ekv_pointer_load(const struct ekv_format *format, const uint8_t *bytes)
         units |= (uint32_t)bytes[3] << 24;
     uint64_t address = (uint64_t)units * format->alignment;
     return address > UINT32_MAX ? UINT32_MAX : (uint32_t)address;
-}
-
-static uint8_t log2_of(uint32_t value)
-{
-    uint8_t log2 = 0;
-    while (value > 1) {
-        value >>= 1;
-        log2++;
-    }
-    return log2;
 }
 
 void ekv_stamp_a_encode(const struct ekv_stamp_a *stamp, uint8_t *bytes)
@@ -156,12 +163,18 @@ int ekv_stamp_b_decode(const struct ekv_format *format, const uint8_t *bytes, ui
     return EKV_OK;
 }
 
-void ekv_record_measure(const struct ekv_format *format, struct ekv_record_layout *layout)
+/* Fills in the size from everything else. */
+static void measure_body(const struct ekv_format *format, struct ekv_record_layout *layout)
 {
-    layout->head_size = 1 + ekv_varint_size(layout->key_size) + ekv_varint_size(layout->value_size);
     uint32_t content = ekv_record_ordinal_offset(layout) +
                        (ekv_type_is_counted(layout->type) ? EKV_RECORD_ORDINAL_SIZE : 0);
     layout->size = ekv_align(content + EKV_CRC_SIZE, format->alignment);
+}
+
+void ekv_record_measure(const struct ekv_format *format, struct ekv_record_layout *layout)
+{
+    layout->head_size = 1 + ekv_varint_size(layout->key_size) + ekv_varint_size(layout->value_size);
+    measure_body(format, layout);
 }
 
 void ekv_record_head_encode(const struct ekv_record_layout *layout, uint8_t *bytes)
@@ -189,7 +202,8 @@ int ekv_record_head_decode(const struct ekv_format *format, const uint8_t *bytes
         ekv_varint_load(bytes + 1 + first, available - 1 - first, &layout->value_size);
     if (second == 0 || layout->key_size > room || layout->value_size > room)
         return EKV_NOT_FOUND;
-    ekv_record_measure(format, layout);
+    layout->head_size = 1 + first + second;
+    measure_body(format, layout);
     return layout->size <= room ? EKV_OK : EKV_NOT_FOUND;
 }
 

@@ -37,6 +37,8 @@ struct ekv_format {
     uint32_t body_offset;  /* where a sector's content begins */
     uint32_t ring_count;   /* manifest sectors, at the start of the flash */
     uint32_t close_room;   /* that every log sector keeps at its end for a close and an open */
+    uint32_t id_crc;       /* checksum of the store's id, with which every seed begins */
+    uint8_t sector_shift;  /* log2 of the sector size */
 };
 
 /* The most runs that a store with so many sectors has. */
@@ -44,6 +46,9 @@ uint32_t ekv_format_run_count_max(uint32_t sector_count);
 
 void ekv_format_init(struct ekv_format *format, const struct ekv_geometry *geometry,
                      uint64_t store_id);
+
+/* Sets the store's id alone. */
+void ekv_format_name(struct ekv_format *format, uint64_t store_id);
 
 /* Seed of the checksums of what lies at `offset` of a sector. */
 uint32_t ekv_format_seed(const struct ekv_format *format, uint8_t kind, uint32_t sequence,
@@ -193,7 +198,7 @@ static inline uint32_t ekv_position_sequence(const struct ekv_format *format, ui
 
 static inline uint32_t ekv_sector_of(const struct ekv_format *format, uint32_t address)
 {
-    return address / format->geometry.sector_size;
+    return address >> format->sector_shift;
 }
 
 static inline uint32_t ekv_offset_of(const struct ekv_format *format, uint32_t address)

@@ -358,21 +358,35 @@ int ekv_log_sequence(const struct ekv_log *log, uint32_t address, uint32_t *sequ
     return EKV_OK;
 }
 
+/* The rest of a sector where it lies, if the flash is mapped and holds all of it; otherwise NULL.
+ */
+static const uint8_t *in_place(const struct ekv_log *log, uint32_t address, uint32_t size)
+{
+    const struct ekv_sectors *sectors = log->sectors;
+    bool buffered =
+        log->flushed != log->offset && ekv_sector_of(&sectors->format, address) == log->sector;
+    return buffered || log->copy ? NULL
+                                 : ekv_mends_map(&sectors->mends, &sectors->flash, address, size);
+}
+
 int ekv_record_read(const struct ekv_log *log, uint32_t address, struct ekv_record *record)
 {
     const struct ekv_format *format = &log->sectors->format;
     if (address >= ekv_flash_size(&log->sectors->flash))
         return EKV_NOT_FOUND;
     uint32_t offset = ekv_offset_of(format, address);
-    if (offset < format->body_offset || offset % format->alignment != 0)
+    if (offset < format->body_offset || (offset & (format->alignment - 1)) != 0)
         return EKV_NOT_FOUND;
     uint32_t room = format->geometry.sector_size - offset;
     record->address = address;
-    record->peek_size = ekv_min(room, EKV_RECORD_PEEK);
-    int error = ekv_log_read(log, address, record->peek, record->peek_size);
+    record->mapped = in_place(log, address, room);
+    record->peek_size = record->mapped ? room : ekv_min(room, EKV_RECORD_PEEK);
+    int error =
+        record->mapped ? EKV_OK : ekv_log_read(log, address, record->peek, record->peek_size);
     if (error)
         return error;
-    return ekv_record_head_decode(format, record->peek, record->peek_size, room, &record->layout);
+    return ekv_record_head_decode(format, ekv_record_peek(record), record->peek_size, room,
+                                  &record->layout);
 }
 
 static int read_checked(const struct ekv_log *log, uint32_t address, uint32_t sequence,
@@ -407,7 +421,7 @@ static int opens_behind(const struct ekv_log *log, const struct ekv_record *reco
     uint32_t offset = ekv_offset_of(&log->sectors->format, record->address) + distance;
     int error = EKV_OK;
     if (distance + sizeof head <= record->peek_size)
-        memcpy(head, record->peek + distance, sizeof head);
+        memcpy(head, ekv_record_peek(record) + distance, sizeof head);
     else if (offset + sizeof head <= size)
         error = ekv_log_read(log, record->address + distance, head, sizeof head);
     *opens = ekv_type_kind(head[0]) == EKV_RECORD_OPEN && head[1] == 0 && head[2] == 0;
@@ -440,21 +454,10 @@ int ekv_record_bytes(const struct ekv_log *log, const struct ekv_record *record,
 {
     assert(offset <= record->layout.size && size <= record->layout.size - offset);
     if (offset + size <= record->peek_size) {
-        memcpy(buffer, record->peek + offset, size);
+        memcpy(buffer, ekv_record_peek(record) + offset, size);
         return EKV_OK;
     }
     return ekv_log_read(log, record->address + offset, buffer, size);
-}
-
-/* Bytes of the log where they lie, if the flash is mapped and holds them; otherwise NULL. */
-static const uint8_t *in_place(const struct ekv_log *log, uint32_t address, uint32_t size)
-{
-    const struct ekv_flash *flash = &log->sectors->flash;
-    uint32_t flash_size = ekv_flash_size(flash);
-    bool whole = log->flushed == log->offset && !log->copy;
-    if (!whole || address > flash_size || size > flash_size - address)
-        return NULL;
-    return ekv_mends_map(&log->sectors->mends, flash, address, size);
 }
 
 int ekv_record_verify(const struct ekv_log *log, const struct ekv_record *record, uint32_t sequence)
@@ -465,12 +468,9 @@ int ekv_record_verify(const struct ekv_log *log, const struct ekv_record *record
         ekv_format_seed(format, EKV_KIND_LOG, sequence, ekv_offset_of(format, record->address));
     uint32_t size = record->layout.size - EKV_CRC_SIZE;
     uint32_t offset = ekv_min(size, record->peek_size), length = 0;
-    crc = ekv_crc32c(crc, record->peek, offset);
-    const uint8_t *rest = in_place(log, record->address + offset, size - offset + EKV_CRC_SIZE);
-    if (rest)
-        return ekv_load32(rest + size - offset) == ekv_crc32c(crc, rest, size - offset)
-                   ? EKV_OK
-                   : EKV_CORRUPT;
+    crc = ekv_crc32c(crc, ekv_record_peek(record), offset);
+    if (record->mapped)
+        return ekv_load32(record->mapped + size) == crc ? EKV_OK : EKV_CORRUPT;
     do { /* the last piece comes with the record's checksum */
         length = ekv_min(size - offset, PIECE);
         uint32_t end = offset + length == size ? EKV_CRC_SIZE : 0;
@@ -577,6 +577,11 @@ int ekv_record_key(const struct ekv_log *log, const struct ekv_record *record,
     uint32_t size = ekv_min(record->layout.key_size, EKV_KEY_PREFIX);
     *key = (struct ekv_key){prefix, record->layout.key_size, ekv_record_space(record),
                             record->address + record->layout.head_size};
+    if (record->mapped) {
+        key->bytes = record->mapped + record->layout.head_size;
+        key->rest = 0;
+        return EKV_OK;
+    }
     return ekv_record_bytes(log, record, record->layout.head_size, prefix, size);
 }
 
@@ -603,9 +608,11 @@ int ekv_record_compare(const struct ekv_log *log, const struct ekv_record *recor
 {
     uint32_t size = ekv_min(key.size, record->layout.key_size);
     uint32_t done = ekv_min(size, record->peek_size - record->layout.head_size);
+    if (key.rest)
+        done = ekv_min(done, EKV_KEY_PREFIX);
     *order = (int)key.space - (int)ekv_record_space(record);
     if (*order == 0 && done > 0)
-        *order = memcmp(key.bytes, record->peek + record->layout.head_size, done);
+        *order = memcmp(key.bytes, ekv_record_peek(record) + record->layout.head_size, done);
     while (*order == 0 && done < size) {
         uint32_t length = ekv_min(size - done, PIECE / 2);
         int error = compare_piece(log, record, key, done, length, order);
@@ -629,7 +636,7 @@ int ekv_record_hash(const struct ekv_log *log, const struct ekv_record *record, 
     uint32_t size = record->layout.key_size;
     uint32_t done = ekv_min(size, record->peek_size - record->layout.head_size);
     *hash = ekv_hash_begin(ekv_record_space(record));
-    *hash = ekv_hash_update(*hash, record->peek + record->layout.head_size, done);
+    *hash = ekv_hash_update(*hash, ekv_record_peek(record) + record->layout.head_size, done);
     while (done < size) {
         uint32_t length = ekv_min(size - done, PIECE);
         int error =

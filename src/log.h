@@ -30,15 +30,23 @@ struct ekv_log {
                            program left in the buffer */
 };
 
-/* A record as its first bytes tell it; `peek` holds them. */
+/* A record as its first bytes tell it. `peek_size` bytes of the log from its address on are at
+ * hand: where they lie in the mapped flash, the rest of its sector, or else copies of the first
+ * ones. */
 enum { EKV_RECORD_PEEK = 24 };
 
 struct ekv_record {
     struct ekv_record_layout layout;
     uint32_t address;
     uint32_t peek_size;
+    const uint8_t *mapped; /* NULL: they are in `peek` */
     uint8_t peek[EKV_RECORD_PEEK];
 };
+
+static inline const uint8_t *ekv_record_peek(const struct ekv_record *record)
+{
+    return record->mapped ? record->mapped : record->peek;
+}
 
 static inline uint8_t ekv_record_kind(const struct ekv_record *record)
 {
@@ -164,9 +172,9 @@ EKV_MUST_CHECK int ekv_record_time(const struct ekv_log *log, const struct ekv_r
 EKV_MUST_CHECK int ekv_record_ordinal(const struct ekv_log *log, const struct ekv_record *record,
                                       uint8_t *ordinal);
 
-/* A key that lies in the log: `prefix` holds its first EKV_KEY_PREFIX bytes, which is all that a
- * separator is compared with, and `key->rest` says where it is. So that a collection needs no
- * buffer for long keys. */
+/* A key that lies in the log: where it lies, if it is mapped, or else `prefix` holds its first
+ * EKV_KEY_PREFIX bytes, which is all that a separator is compared with, and `key->rest` says where
+ * it is. So that a collection needs no buffer for long keys. */
 enum { EKV_KEY_PREFIX = EKV_SEPARATOR_SIZE_MAX };
 
 EKV_MUST_CHECK int ekv_record_key(const struct ekv_log *log, const struct ekv_record *record,

@@ -23,14 +23,12 @@ int ekv_mends_read(const struct ekv_mends *mends, const struct ekv_flash *flash,
     return error;
 }
 
-const uint8_t *ekv_mends_map(const struct ekv_mends *mends, const struct ekv_flash *flash,
-                             uint32_t address, uint32_t size)
+const uint8_t *ekv_mends_map_mended(const struct ekv_mends *mends, const struct ekv_flash *flash,
+                                    uint32_t address, uint32_t size)
 {
-    if (!flash->map)
-        return NULL;
     for (uint32_t i = 0; i < mends->count; i++) {
         const struct ekv_mend *mend = &mends->list[i];
-        if (mend->page && mend->address / PAGE == address / PAGE)
+        if (mend->page && mend->address / PAGE == address / PAGE && size <= PAGE - address % PAGE)
             return mends->pages + (mend->page - 1u) * PAGE + address % PAGE;
         if (mend->mask && mend->address >= address && mend->address - address < size)
             return NULL;

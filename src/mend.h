@@ -34,8 +34,18 @@ EKV_MUST_CHECK int ekv_mends_read(const struct ekv_mends *mends, const struct ek
 
 /* The same in place: NULL if the flash is not mapped, or what is there must be put right and lies
  * in no page of `pages`. The range lies within the flash. */
-const uint8_t *ekv_mends_map(const struct ekv_mends *mends, const struct ekv_flash *flash,
-                             uint32_t address, uint32_t size);
+const uint8_t *ekv_mends_map_mended(const struct ekv_mends *mends, const struct ekv_flash *flash,
+                                    uint32_t address, uint32_t size);
+
+static inline const uint8_t *ekv_mends_map(const struct ekv_mends *mends,
+                                           const struct ekv_flash *flash, uint32_t address,
+                                           uint32_t size)
+{
+    if (!flash->map)
+        return NULL;
+    return mends->count == 0 ? flash->map + address
+                             : ekv_mends_map_mended(mends, flash, address, size);
+}
 
 static inline bool ekv_mends_can_take(const struct ekv_mends *mends)
 {

@@ -25,6 +25,13 @@ static inline uint64_t word_at(const uint8_t *bytes)
     return word;
 }
 
+static inline uint32_t half_at(const uint8_t *bytes)
+{
+    uint32_t half;
+    memcpy(&half, bytes, sizeof half);
+    return half;
+}
+
 /* The state behind three lanes of `lane` bytes. A lane's state, moved over the bytes behind it, is
  * multiplied by x^(8 * those bytes) modulo the polynomial: `by_two` and `by_one` are these factors
  * over x^33, bit by bit in reverse, which the carry-less product and the last instruction add. */
@@ -53,9 +60,21 @@ by_instruction(uint32_t crc, const uint8_t *bytes, size_t size)
         state = three_lanes(state, bytes, LANE, 0x6b749fb2, 0xbac2fd7b);
     for (; size >= 3 * LANE_SHORT; bytes += 3 * LANE_SHORT, size -= 3 * LANE_SHORT)
         state = three_lanes(state, bytes, LANE_SHORT, 0x0d3b6092, 0x9e4addf8);
+    for (; size >= 32; bytes += 32, size -= 32) {
+        state = __builtin_ia32_crc32di(state, word_at(bytes));
+        state = __builtin_ia32_crc32di(state, word_at(bytes + 8));
+        state = __builtin_ia32_crc32di(state, word_at(bytes + 16));
+        state = __builtin_ia32_crc32di(state, word_at(bytes + 24));
+    }
     for (; size >= 8; bytes += 8, size -= 8)
         state = __builtin_ia32_crc32di(state, word_at(bytes));
-    for (; size > 0; bytes++, size--)
+    if (size & 4)
+        state = __builtin_ia32_crc32si((uint32_t)state, half_at(bytes));
+    bytes += size & 4;
+    if (size & 2)
+        state = __builtin_ia32_crc32hi((uint32_t)state, (uint16_t)(bytes[0] | bytes[1] << 8));
+    bytes += size & 2;
+    if (size & 1)
         state = __builtin_ia32_crc32qi((uint32_t)state, *bytes);
     return ~(uint32_t)state;
 }
