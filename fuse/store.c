@@ -76,10 +76,10 @@ static int flash_sync(void *context, bool barrier_only)
     return flash->driver->sync(flash->context, barrier_only);
 }
 
-static void flash_prefetch(void *context, uint32_t address)
+static void flash_prefetch(void *context, uint32_t address, uint32_t size)
 {
     const struct ekv_flash *flash = ((const struct store *)context)->flash;
-    flash->driver->prefetch(flash->context, address);
+    flash->driver->prefetch(flash->context, address, size);
 }
 
 /* The same flash, with these around its driver. */

@@ -399,7 +399,10 @@ int ekv_build_finish(struct ekv_builder *builder)
     return EKV_OK;
 }
 
-enum { FILTER_SECTORS_MAX = 60 };
+enum {
+    FILTER_SECTORS_MAX = 60,
+    KEY_PREFETCH = 80, /* bytes of a record that hold most keys */
+};
 
 /* --- Filter ---------------------------------------------------------------------------------- */
 
@@ -488,7 +491,7 @@ static void filter_fingerprints(const struct ekv_builder *builder, uint32_t *fir
 }
 
 /* Adds what the leaves hold; only the keys whose fingerprint allows one of the blocks at hand are
- * read. */
+ * read, those of a leaf prefetched first. */
 static int filter_leaves(struct ekv_builder *builder)
 {
     const struct ekv_index *index = builder->index;
@@ -501,12 +504,15 @@ static int filter_leaves(struct ekv_builder *builder)
     while (!error) {
         struct ekv_page page;
         error = ekv_page_read(index, run, cursor.pages[0], 0, &page);
-        if (!error)
-            ekv_leaf_prefetch(index, cursor.pages[0], page.count, first, last);
-        for (uint32_t i = 0; !error && i < page.count; i++) {
-            const uint8_t *entry = page.bytes + EKV_PAGE_HEAD_SIZE + i * size;
-            if (entry[size - 1] >= first && entry[size - 1] <= last)
-                error = filter_entry(builder, ekv_pointer_load(format, entry));
+        for (uint32_t i = 0; !error && i < 2u * page.count; i++) {
+            const uint8_t *entry = page.bytes + EKV_PAGE_HEAD_SIZE + i % page.count * size;
+            if (entry[size - 1] < first || entry[size - 1] > last)
+                continue;
+            uint32_t address = ekv_pointer_load(format, entry);
+            if (i < page.count)
+                ekv_flash_prefetch(&index->log->sectors->flash, address, KEY_PREFETCH);
+            else
+                error = filter_entry(builder, address);
         }
         if (!error)
             error = ekv_run_leaf_next(index, run, &cursor);

@@ -67,8 +67,8 @@ int ekv_flash_sync(const struct ekv_flash *flash, bool barrier_only)
     return flash->driver->sync(flash->context, barrier_only) ? EKV_IO : EKV_OK;
 }
 
-void ekv_flash_prefetch(const struct ekv_flash *flash, uint32_t address)
+void ekv_flash_prefetch(const struct ekv_flash *flash, uint32_t address, uint32_t size)
 {
-    if (ekv_flash_prefetches(flash) && in_bounds(flash, address, 1))
-        flash->driver->prefetch(flash->context, address);
+    if (ekv_flash_prefetches(flash) && in_bounds(flash, address, size))
+        flash->driver->prefetch(flash->context, address, size);
 }

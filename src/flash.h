@@ -41,8 +41,9 @@ struct ekv_geometry {
  *   sync:    may be NULL. Returns when all earlier programs and erases will survive a crash of the
  *            host. A NOR chip needs none; a host file does. With `barrier_only` it is enough that
  *            nothing later becomes durable before what came earlier.
- *   prefetch: may be NULL. The mapped flash at `address` will be read soon: a processor with caches
- *            can fetch it meanwhile (Mowry, Lam and Gupta, 1992). Never called without a map.
+ *   prefetch: may be NULL. `size` bytes of the mapped flash at `address` will be read soon: a
+ *            processor with caches can fetch them meanwhile (Mowry, Lam and Gupta, 1992). Never
+ *            called without a map.
  *
  * `map` of struct ekv_flash is NULL, or the whole flash readable in memory for as long as the store
  * is mounted. */
@@ -51,7 +52,7 @@ struct ekv_flash_driver {
     int (*program)(void *context, uint32_t address, const void *data, uint32_t size);
     int (*erase)(void *context, uint32_t sector);
     int (*sync)(void *context, bool barrier_only);
-    void (*prefetch)(void *context, uint32_t address);
+    void (*prefetch)(void *context, uint32_t address, uint32_t size);
 };
 
 struct ekv_flash {
@@ -95,7 +96,7 @@ static inline bool ekv_flash_prefetches(const struct ekv_flash *flash)
     return flash->map && flash->driver->prefetch;
 }
 
-/* Nothing for an address outside the flash. */
-void ekv_flash_prefetch(const struct ekv_flash *flash, uint32_t address);
+/* Nothing for what does not lie in the flash as a whole. */
+void ekv_flash_prefetch(const struct ekv_flash *flash, uint32_t address, uint32_t size);
 
 #endif

@@ -14,6 +14,9 @@
 
 #include "crc32c.h"
 
+/* A walk prefetches so many records ahead, and of each so many bytes at most. */
+enum { AHEAD = 8, AHEAD_SIZE = 512 };
+
 uint32_t ekv_page_crc(const struct ekv_format *format, uint32_t run_id, uint32_t address,
                       const uint8_t *bytes, uint32_t size)
 {
@@ -276,26 +279,33 @@ static int neighbour(const struct ekv_index *index, const struct ekv_run *run,
 int ekv_leaf_entry(const struct ekv_index *index, uint32_t leaf, uint32_t place, uint32_t *address)
 {
     uint8_t bytes[4];
-    const struct ekv_format *format = &index->log->sectors->format;
-    uint32_t offset = EKV_PAGE_HEAD_SIZE + place * (format->pointer_size + 1);
-    int error = ekv_sectors_read(index->log->sectors, leaf + offset, bytes, format->pointer_size);
+    const struct ekv_sectors *sectors = index->log->sectors;
+    uint32_t size = sectors->format.pointer_size;
+    uint32_t at = leaf + EKV_PAGE_HEAD_SIZE + place * (size + 1);
+    const uint8_t *entry = ekv_mends_map(&sectors->mends, &sectors->flash, at, size);
+    int error = entry ? EKV_OK : ekv_sectors_read(sectors, at, bytes, size);
     if (!error)
-        *address = ekv_pointer_load(format, bytes);
+        *address = ekv_pointer_load(&sectors->format, entry ? entry : bytes);
     return error;
 }
 
-void ekv_leaf_prefetch(const struct ekv_index *index, uint32_t leaf, uint32_t count, uint32_t first,
-                       uint32_t last)
+/* Prefetches the record that a walk comes to AHEAD entries behind the cursor's place, or, where it
+ * begins a leaf, all up to that. The next records are taken to be as large as the last. */
+static void look_ahead(const struct ekv_index *index, const struct ekv_run_cursor *cursor,
+                       enum end direction, bool begins)
 {
     const struct ekv_format *format = &index->log->sectors->format;
     const struct ekv_flash *flash = &index->log->sectors->flash;
-    uint32_t size = format->pointer_size + 1;
+    uint32_t place = cursor->places[0], size = format->pointer_size + 1;
     if (!ekv_flash_prefetches(flash))
         return;
-    for (uint32_t i = 0; i < count; i++) {
-        const uint8_t *entry = flash->map + leaf + EKV_PAGE_HEAD_SIZE + i * size;
-        if (entry[size - 1] >= first && entry[size - 1] <= last)
-            ekv_flash_prefetch(flash, ekv_pointer_load(format, entry));
+    for (uint32_t i = begins ? 0 : AHEAD; i <= AHEAD; i++) {
+        uint32_t at = direction == FIRST ? place + i : place - i;
+        if (at >= cursor->leaf_count)
+            return;
+        const uint8_t *entry = flash->map + cursor->pages[0] + EKV_PAGE_HEAD_SIZE + at * size;
+        ekv_flash_prefetch(flash, ekv_pointer_load(format, entry),
+                           cursor->expected * EKV_EXPECTED_UNIT);
     }
 }
 
@@ -319,6 +329,10 @@ static int settle(const struct ekv_index *index, const struct ekv_run *run,
         if (cursor->places[0] < cursor->leaf_count) {
             int error = entry_at(index, run, cursor, cursor->places[0], &address, found);
             cursor->address = address;
+            if (!error)
+                cursor->expected =
+                    (uint8_t)(ekv_min(found->record.layout.size, AHEAD_SIZE) / EKV_EXPECTED_UNIT +
+                              1);
             if (error != EKV_NOT_FOUND)
                 return error;
         }
@@ -361,8 +375,8 @@ static int step(const struct ekv_index *index, const struct ekv_run *run,
         int error = neighbour(index, run, cursor, direction);
         if (error)
             return error;
-        ekv_leaf_prefetch(index, cursor->pages[0], cursor->leaf_count, 0, UINT8_MAX);
     }
+    look_ahead(index, cursor, direction, !inside);
     return settle(index, run, cursor, direction, found);
 }
 

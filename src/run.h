@@ -79,11 +79,6 @@ EKV_MUST_CHECK int ekv_page_link(const struct ekv_format *format, const struct e
 EKV_MUST_CHECK int ekv_leaf_entry(const struct ekv_index *index, uint32_t leaf, uint32_t place,
                                   uint32_t *address);
 
-/* Prefetches the records that a checked leaf's entries with fingerprints of [first, last] lead to:
- * whoever is about to read them all need not wait for each. */
-void ekv_leaf_prefetch(const struct ekv_index *index, uint32_t leaf, uint32_t count, uint32_t first,
-                       uint32_t last);
-
 /* Checksum of a page's bytes behind the crc, seeded with the id of its run (ids are never used
  * again, so this saves a look at the sector's stamp). */
 uint32_t ekv_page_crc(const struct ekv_format *format, uint32_t run_id, uint32_t address,
@@ -106,11 +101,14 @@ EKV_MUST_CHECK int ekv_entry_read(const struct ekv_log *log, uint32_t address, u
 
 /* Position in a run: a page and a place in it for each level, leaf first. `address` is the entry
  * stood on, 0 when past either end. */
+enum { EKV_EXPECTED_UNIT = 16 };
+
 struct ekv_run_cursor {
     uint32_t address;
     uint32_t pages[EKV_RUN_HEIGHT_MAX];
     uint8_t places[EKV_RUN_HEIGHT_MAX];
     uint8_t leaf_count;
+    uint8_t expected; /* size of the next records, of EKV_EXPECTED_UNIT bytes: that of the last */
 };
 
 /* Moves to the first entry (newest version) with a key >= `key`, or to the last entry (oldest

@@ -237,12 +237,13 @@ static int image_sync(void *context, bool barrier_only)
     return 0;
 }
 
-/* Two lines of a processor's cache hold the head of a record and its key. Nothing faults. */
-static void image_prefetch(void *context, uint32_t address)
+/* Nothing faults. */
+static void image_prefetch(void *context, uint32_t address, uint32_t size)
 {
     const struct image *image = context;
-    __builtin_prefetch(image->flash.map + address);
-    __builtin_prefetch(image->flash.map + address + CACHE_LINE);
+    const uint8_t *end = image->flash.map + address + size;
+    for (const uint8_t *at = end - size; at < end; at += CACHE_LINE - (uintptr_t)at % CACHE_LINE)
+        __builtin_prefetch(at);
 }
 
 static const struct ekv_flash_driver driver = {

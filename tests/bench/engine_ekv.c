@@ -46,11 +46,12 @@ static int ram_program(void *context, uint32_t address, const void *data, uint32
     return 0;
 }
 
-static void ram_prefetch(void *context, uint32_t address)
+static void ram_prefetch(void *context, uint32_t address, uint32_t size)
 {
     (void)context;
-    __builtin_prefetch(chip.bytes + address);
-    __builtin_prefetch(chip.bytes + address + CACHE_LINE);
+    const uint8_t *end = chip.bytes + address + size;
+    for (const uint8_t *at = end - size; at < end; at += CACHE_LINE - (uintptr_t)at % CACHE_LINE)
+        __builtin_prefetch(at);
 }
 
 static int ram_erase(void *context, uint32_t sector)
