@@ -23,9 +23,11 @@ struct source {
 };
 
 /* What a cursor holds of a walk: the sources, and those not at their end in the order in which the
- * walk meets their keys. */
+ * walk meets their keys; and the record that the cursor stands on, once somebody has asked for it.
+ */
 struct places {
     struct source sources[SOURCES_MAX];
+    struct ekv_found standing;
     uint8_t order[SOURCES_MAX];
     uint32_t ordered;
 };
@@ -40,10 +42,14 @@ struct walk {
     struct ekv_memtable own; /* the transaction's table */
 };
 
+static struct places *places_of(struct ekv_cursor *cursor)
+{
+    return (struct places *)(void *)cursor->sources;
+}
+
 static struct walk walk_of(struct ekv_cursor *cursor)
 {
-    struct walk walk = {
-        .db = cursor->db, .cursor = cursor, .places = (struct places *)(void *)cursor->sources};
+    struct walk walk = {.db = cursor->db, .cursor = cursor, .places = places_of(cursor)};
     walk.sources = walk.places->sources;
     walk.count = 2 + cursor->db->catalog.run_count;
     if (cursor->txn)
@@ -128,35 +134,41 @@ static int compare(const struct walk *walk, const struct source *one, const stru
     return ekv_source_compare(&walk->db->log, &one->at, &two->at, order);
 }
 
-/* Takes a source that is not at its end into the order; of those with the same key the newer one
- * comes first, since gc's copy in it has the version of the original in the older one. */
-static int enter(const struct walk *walk, uint32_t number, int direction)
+/* Moves the first source to its place in the order, or out of it at its end; of those with the same
+ * key the newer one comes first, since gc's copy in it has the version of the original in the older
+ * one. Most stay the first. */
+static int settle_order(const struct walk *walk, int direction)
 {
     struct places *places = walk->places;
-    uint32_t at = 0;
-    if (walk->sources[number].at.place.address == 0)
-        return EKV_OK;
-    for (; at < places->ordered; at++) {
-        int order = 0;
-        const struct source *other = &walk->sources[places->order[at]];
-        int error = compare(walk, &walk->sources[number], other, &order);
+    uint32_t number = places->order[0], at = 1;
+    const struct source *source = &walk->sources[number];
+    bool ended = source->at.place.address == 0;
+    for (; !ended && at < places->ordered; at++) {
+        int order;
+        int error = compare(walk, source, &walk->sources[places->order[at]], &order);
         if (error)
             return error;
         if (order * direction < 0 || (order == 0 && number < places->order[at]))
             break;
     }
-    memmove(places->order + at + 1, places->order + at, places->ordered - at);
-    places->order[at] = (uint8_t)number;
-    places->ordered++;
+    if (ended)
+        at = places->ordered--;
+    if (at > 1)
+        memmove(places->order, places->order + 1, at - 1);
+    places->order[at - 1] = (uint8_t)number;
     return EKV_OK;
 }
 
 static int enter_all(const struct walk *walk, int direction)
 {
+    struct places *places = walk->places;
     int error = EKV_OK;
-    walk->places->ordered = 0;
-    for (uint32_t i = 0; !error && i < walk->count; i++)
-        error = enter(walk, i, direction);
+    places->ordered = 0;
+    for (uint32_t i = 0; !error && i < walk->count; i++) {
+        memmove(places->order + 1, places->order, places->ordered++);
+        places->order[0] = (uint8_t)i;
+        error = settle_order(walk, direction);
+    }
     return error;
 }
 
@@ -164,19 +176,14 @@ static int enter_all(const struct walk *walk, int direction)
  * sees; EKV_NOT_FOUND: none, or a removal. */
 static int take(const struct walk *walk, int direction, uint32_t *address)
 {
-    struct places *places = walk->places;
+    const struct places *places = walk->places;
     struct source key = walk->sources[places->order[0]];
     uint64_t newest = 0;
     bool found = false, own = false, removed = false;
-    while (places->ordered > 0) {
-        int order;
+    int order = 0;
+    do {
         uint32_t number = places->order[0];
         const struct source *source = &walk->sources[number];
-        int error = compare(walk, source, &key, &order);
-        if (error)
-            return error;
-        if (order != 0)
-            break;
         bool visible = number == 0 || source->version <= walk->cursor->own.version;
         if (visible && !own && (!found || source->version > newest || number == 0)) {
             *address = source->at.place.address;
@@ -185,14 +192,14 @@ static int take(const struct walk *walk, int direction, uint32_t *address)
             found = true;
             own = number == 0;
         }
-        places->ordered--;
-        memmove(places->order, places->order + 1, places->ordered);
-        error = advance(walk, number, direction);
+        int error = advance(walk, number, direction);
         if (!error)
-            error = enter(walk, number, direction);
+            error = settle_order(walk, direction);
+        if (!error && places->ordered > 0)
+            error = compare(walk, &walk->sources[places->order[0]], &key, &order);
         if (error)
             return error;
-    }
+    } while (order == 0 && places->ordered > 0);
     return found && !removed ? EKV_OK : EKV_NOT_FOUND;
 }
 
@@ -201,8 +208,8 @@ static int begins_with(const struct walk *walk, const struct source *source, str
                        bool *begins)
 {
     const uint8_t *bytes = key.bytes;
-    uint32_t done = ekv_min(source->at.prefix_size - 1u, key.size);
-    *begins = memcmp(source->at.prefix + 1, bytes, done) == 0;
+    uint32_t done = ekv_min(source->at.prefix_size, key.size);
+    *begins = memcmp(source->at.prefix, bytes, done) == 0;
     if (!*begins || done == key.size)
         return EKV_OK;
     struct ekv_record record;
@@ -223,9 +230,9 @@ static int begins_with(const struct walk *walk, const struct source *source, str
  * that were removed too. */
 static int walk_on(struct walk *walk, int direction, const struct ekv_key *prefix)
 {
-    const struct places *places = walk->places;
-    while (places->ordered > 0 &&
-           walk->sources[places->order[0]].at.prefix[0] == walk->cursor->space) {
+    struct places *places = walk->places;
+    places->standing.record.address = 0; /* another record may lie there by now */
+    while (places->ordered > 0 && walk->sources[places->order[0]].at.space == walk->cursor->space) {
         uint32_t address;
         bool within = true;
         int error = EKV_OK;
@@ -249,7 +256,6 @@ static int walk_on(struct walk *walk, int direction, const struct ekv_key *prefi
 static int place_all(struct walk *walk, struct ekv_key key, int direction)
 {
     int error = EKV_OK;
-    memset(walk->places, 0, sizeof *walk->places);
     for (uint32_t i = 0; !error && i < walk->count; i++)
         error = place(walk, i, key, direction);
     walk->cursor->direction = (int8_t)direction;
@@ -322,7 +328,7 @@ static int place_end(struct walk *walk, int direction)
     int error = place_all(walk, key, direction);
     for (uint32_t i = 0; !error && direction < 0 && i < walk->count; i++)
         while (!error && walk->sources[i].at.place.address != 0 &&
-               walk->sources[i].at.prefix[0] > walk->cursor->space)
+               walk->sources[i].at.space > walk->cursor->space)
             error = advance(walk, i, direction);
     return error ? error : enter_all(walk, direction);
 }
@@ -393,11 +399,19 @@ void ekv_cursor_close(struct ekv_cursor *cursor)
     ekv_snapshot_close(&cursor->own);
 }
 
-static int current_record(struct ekv_cursor *cursor, struct ekv_record *record)
+/* The record that the cursor stands on. It stays where it is, so it is read once. */
+static int current(struct ekv_cursor *cursor, struct ekv_found **found)
 {
-    if (cursor->own.standing == 0)
+    uint32_t address = cursor->own.standing;
+    *found = &places_of(cursor)->standing;
+    if (address == 0)
         return EKV_NOT_FOUND;
-    return ekv_record_at(&cursor->db->log, cursor->own.standing, record);
+    if ((*found)->record.address == address)
+        return EKV_OK;
+    int error = ekv_found_at(&cursor->db->log, address, *found);
+    if (error)
+        (*found)->record.address = 0;
+    return error;
 }
 
 /* Finds the head record of a value anew: that which the cursor stands on stays where it is, the
@@ -422,28 +436,31 @@ static int find_head(struct ekv_cursor *cursor, struct ekv_found *found)
     return error ? error : ekv_log_sequence(&db->log, address, &found->sequence);
 }
 
-static int current(struct ekv_cursor *cursor, struct ekv_found *found)
+/* The record of the value that the cursor shows: mostly the one it stands on, or else in `copy`. */
+static int current_value(struct ekv_cursor *cursor, struct ekv_found *copy,
+                         struct ekv_found **found)
 {
-    int error = current_record(cursor, &found->record);
-    if (error)
+    int error = current(cursor, found);
+    if (error || cursor->change == cursor->db->change ||
+        ekv_record_kind(&(*found)->record) != EKV_RECORD_HEAD)
         return error;
-    error = ekv_log_sequence(&cursor->db->log, cursor->own.standing, &found->sequence);
-    if (!error && cursor->change != cursor->db->change &&
-        ekv_record_kind(&found->record) == EKV_RECORD_HEAD)
-        error = find_head(cursor, found);
+    *copy = **found;
+    *found = copy;
+    error = find_head(cursor, copy);
     return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
 }
 
 int ekv_cursor_key(struct ekv_cursor *cursor, void *buffer, size_t capacity, size_t *size)
 {
-    struct ekv_record record;
+    struct ekv_found *found;
     ekv_lock_read(cursor->db);
-    int error = current_record(cursor, &record);
+    int error = current(cursor, &found);
     if (!error) {
-        *size = record.layout.key_size;
+        const struct ekv_record *record = &found->record;
+        *size = record->layout.key_size;
         uint32_t length = *size < capacity ? (uint32_t)*size : (uint32_t)capacity;
         error =
-            ekv_record_bytes(&cursor->db->log, &record, record.layout.head_size, buffer, length);
+            ekv_record_bytes(&cursor->db->log, record, record->layout.head_size, buffer, length);
     }
     ekv_unlock_read(cursor->db);
     return error ? error : *size > capacity ? EKV_TOO_LARGE : EKV_OK;
@@ -451,11 +468,11 @@ int ekv_cursor_key(struct ekv_cursor *cursor, void *buffer, size_t capacity, siz
 
 int ekv_cursor_entry(struct ekv_cursor *cursor, struct ekv_entry *entry)
 {
-    struct ekv_found found;
+    struct ekv_found copy, *found;
     ekv_lock_read(cursor->db);
-    int error = current(cursor, &found);
+    int error = current_value(cursor, &copy, &found);
     if (!error)
-        error = ekv_entry_of(cursor->db, &found, entry);
+        error = ekv_entry_of(cursor->db, found, entry);
     ekv_unlock_read(cursor->db);
     return error;
 }
@@ -463,12 +480,12 @@ int ekv_cursor_entry(struct ekv_cursor *cursor, struct ekv_entry *entry)
 int ekv_cursor_read(struct ekv_cursor *cursor, uint64_t offset, void *buffer, size_t capacity,
                     size_t *size)
 {
-    struct ekv_found found;
+    struct ekv_found copy, *found;
     size_t copied = 0;
     ekv_lock_read(cursor->db);
-    int error = current(cursor, &found);
+    int error = current_value(cursor, &copy, &found);
     if (!error)
-        error = ekv_value_read(cursor->db, &found, offset, buffer, capacity, &copied);
+        error = ekv_value_read(cursor->db, found, offset, buffer, capacity, &copied);
     ekv_unlock_read(cursor->db);
     if (size)
         *size = copied;

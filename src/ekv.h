@@ -286,7 +286,7 @@ EKV_MUST_CHECK int ekv_history_get(struct ekv_history *history, uint64_t offset,
 
 /* Walks keys in order, both ways, over the store as it was when the cursor was opened, whatever is
  * written or collected meanwhile. The fields are ekv's. */
-enum { EKV_CURSOR_WORDS = 264 };
+enum { EKV_CURSOR_WORDS = 270 };
 
 struct ekv_cursor {
     struct ekv *db;

@@ -9,21 +9,27 @@ int ekv_source_take(const struct ekv_log *log, struct ekv_source *source,
                     const struct ekv_found *found)
 {
     const struct ekv_record *record = &found->record;
-    uint32_t size = ekv_min(record->layout.key_size, EKV_SOURCE_PREFIX - 1);
+    uint32_t size = ekv_min(record->layout.key_size, EKV_SOURCE_PREFIX);
     int error = ekv_record_verify(log, record, found->sequence);
     if (error)
         return error;
     source->removed = ekv_record_kind(record) == EKV_RECORD_DELETE;
-    source->prefix[0] = ekv_record_space(record);
-    source->prefix_size = (uint8_t)(size + 1);
+    source->space = ekv_record_space(record);
+    source->prefix_size = (uint8_t)size;
     source->whole = size == record->layout.key_size;
-    return ekv_record_bytes(log, record, record->layout.head_size, source->prefix + 1, size);
+    memset(source->prefix, 0, sizeof source->prefix);
+    return ekv_record_bytes(log, record, record->layout.head_size, source->prefix, size);
 }
 
 int ekv_source_compare(const struct ekv_log *log, const struct ekv_source *one,
                        const struct ekv_source *two, int *order)
 {
-    *order = memcmp(one->prefix, two->prefix, ekv_min(one->prefix_size, two->prefix_size));
+    *order = (int)one->space - (int)two->space;
+    for (uint32_t i = 0; *order == 0 && i < EKV_SOURCE_PREFIX; i += 8) {
+        uint64_t mine = ekv_load64_big(one->prefix + i), other = ekv_load64_big(two->prefix + i);
+        if (mine != other)
+            *order = mine < other ? -1 : 1;
+    }
     if (*order != 0 || one->place.address == two->place.address)
         return EKV_OK;
     if (one->whole && two->whole) {

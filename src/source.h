@@ -4,12 +4,13 @@
 
 #include "run.h"
 
-enum { EKV_SOURCE_PREFIX = 17 };
+enum { EKV_SOURCE_PREFIX = 16 };
 
-/* A source and the begin of the key that it stands on, the key's space first. `place.address` is
- * the record's, 0: the source is at its end. */
+/* A source and the begin of the key that it stands on, zeroes behind it if it is shorter.
+ * `place.address` is the record's, 0: the source is at its end. */
 struct ekv_source {
     struct ekv_run_cursor place;
+    uint8_t space;
     uint8_t prefix_size;
     bool whole; /* the prefix is the whole key */
     bool removed;
@@ -22,7 +23,7 @@ EKV_MUST_CHECK int ekv_source_take(const struct ekv_log *log, struct ekv_source 
                                    const struct ekv_found *found);
 
 /* Orders the keys of two sources that are not at their end. Flash: nothing, unless their first
- * EKV_SOURCE_PREFIX - 1 bytes are the same. */
+ * EKV_SOURCE_PREFIX bytes are the same. */
 EKV_MUST_CHECK int ekv_source_compare(const struct ekv_log *log, const struct ekv_source *one,
                                       const struct ekv_source *two, int *order);
 
