@@ -48,6 +48,8 @@ static void settle_mtime(struct fs *fs, struct file *file)
                             .tv_nsec = file->mtime % 1000000 * 1000};
     attr_set_mtime(&file->attr, time);
     file->attr_dirty = true;
+    if (view_is_live(file->node->view)) /* else the kernel goes on with the ctime it was told */
+        notify_attr(&fs->notify, file->node->id);
 }
 
 static int commit_value(struct file *file, const struct key *key, bool same)

@@ -15,16 +15,20 @@
 struct notification {
     struct notification *next;
     uint64_t id; /* of the node, or of the directory if there is a name */
+    off_t start; /* of the data that is meant; ALONE: none, the attributes alone */
     size_t name_size;
     char name[];
 };
 
-static void send_one(struct notify *notify, uint64_t id, const char *name, size_t name_size)
+enum { ALONE = -1 };
+
+static void send_one(struct notify *notify, uint64_t id, off_t start, const char *name,
+                     size_t name_size)
 {
     if (name_size)
         fuse_lowlevel_notify_inval_entry(notify->session, id, name, name_size);
     else
-        fuse_lowlevel_notify_inval_inode(notify->session, id, 0, 0);
+        fuse_lowlevel_notify_inval_inode(notify->session, id, start, 0);
 }
 
 static void *notify_main(void *context)
@@ -43,7 +47,7 @@ static void *notify_main(void *context)
         if (!notify->first)
             notify->last = &notify->first;
         pthread_mutex_unlock(&notify->lock);
-        send_one(notify, one->id, one->name, one->name_size);
+        send_one(notify, one->id, one->start, one->name, one->name_size);
         free(one);
         pthread_mutex_lock(&notify->lock);
         notify->sent++;
@@ -83,17 +87,19 @@ void notify_stop(struct notify *notify)
     notify->session = NULL;
 }
 
-static void queue(struct notify *notify, uint64_t id, const char *name, size_t name_size)
+static void queue(struct notify *notify, uint64_t id, off_t start, const char *name,
+                  size_t name_size)
 {
     if (!notify->session)
         return;
     struct notification *one = malloc(sizeof *one + name_size + 1);
     if (!one) {
-        send_one(notify, id, name, name_size);
+        send_one(notify, id, start, name, name_size);
         return;
     }
     one->next = NULL;
     one->id = id;
+    one->start = start;
     one->name_size = name_size;
     if (name_size)
         memcpy(one->name, name, name_size);
@@ -108,12 +114,17 @@ static void queue(struct notify *notify, uint64_t id, const char *name, size_t n
 
 void notify_inode(struct notify *notify, uint64_t id)
 {
-    queue(notify, id, NULL, 0);
+    queue(notify, id, 0, NULL, 0);
+}
+
+void notify_attr(struct notify *notify, uint64_t id)
+{
+    queue(notify, id, ALONE, NULL, 0);
 }
 
 void notify_entry(struct notify *notify, uint64_t parent, const char *name, size_t name_size)
 {
-    queue(notify, parent, name, name_size);
+    queue(notify, parent, 0, name, name_size);
 }
 
 void notify_settle(struct notify *notify)

@@ -32,6 +32,8 @@ void notify_stop(struct notify *notify);
 
 /* Data and attributes of a node. */
 void notify_inode(struct notify *notify, uint64_t id);
+/* Attributes alone. */
+void notify_attr(struct notify *notify, uint64_t id);
 /* A name in a directory, whether it was there or missing. */
 void notify_entry(struct notify *notify, uint64_t parent, const char *name, size_t name_size);
 

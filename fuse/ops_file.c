@@ -193,6 +193,10 @@ void op_create(fuse_req_t request, fuse_ino_t parent_id, const char *name, mode_
     if (error) {
         fuse_reply_err(request, error);
     } else {
+        /* Whatever changes it from here on, before its first commit, comes through the kernel; what
+         * that commit changes is told (commit.c). */
+        if (!existed && view_is_live(node->view) && !defer_is_changing(fs, node))
+            entry.attr_timeout = FOREVER;
         set_caching(handle, info);
         node_looked_up(&fs->nodes, node);
         if (fuse_reply_create(request, &entry, info) == 0) {
@@ -437,6 +441,7 @@ void op_release(fuse_req_t request, fuse_ino_t id, struct fuse_file_info *info)
             report_failure(error, "the last changes of \"%.*s\" were lost: %s",
                            (int)node->name_size, node->name, strerror(error));
             pthread_mutex_unlock(&fs->nodes.lock);
+            notify_attr(&fs->notify, node->id); /* it may know those of a file that never was */
         }
     }
     handle_free(fs, handle);

@@ -173,6 +173,7 @@ os.chdir("..")
 END
 
 run "attributes" <<'END'
+from time import sleep
 write("a", b"data")
 assert os.stat("a").st_mode == stat.S_IFREG | 0o644, oct(os.stat("a").st_mode)
 before = os.stat("a").st_mtime_ns
@@ -198,6 +199,18 @@ os.write(fd, b"x")
 time = os.fstat(fd).st_mtime_ns
 os.close(fd)
 assert os.stat("s").st_mtime_ns == time
+# An empty file is told of once, when it is made. Its change is its commit, which comes later.
+fd = os.open("late", os.O_WRONLY | os.O_CREAT)
+told = os.fstat(fd)
+assert told.st_size == 0 and os.stat("late").st_ctime_ns == told.st_ctime_ns
+sleep(1.2)
+os.close(fd) # the kernel tells nobody when the daemon has heard of that
+for i in range(1000):
+    now = os.stat("late")
+    if now.st_ctime_ns != told.st_ctime_ns:
+        break
+    sleep(0.01)
+assert now.st_ctime_ns > told.st_ctime_ns + 10**9 and now.st_mtime_ns == told.st_mtime_ns, now
 fd = os.open("s", os.O_WRONLY)
 os.utime(fd, ns=(5, -1500000000))
 os.fchmod(fd, 0o600)
