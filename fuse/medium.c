@@ -19,6 +19,7 @@ enum {
     SECTOR_SIZE = 4096, /* of new images */
     MEMORY_DEFAULT = 64 * 1024,
     MEMORY_PER_KEY = 9,
+    CACHE_COUNT = 32 * 1024, /* keys whose place is remembered: 256 KiB */
 };
 
 static bool complain(const char *format, const char *what)
@@ -118,6 +119,7 @@ static bool mount_store(struct image *image, struct store *store, const struct o
         .sync = options->sync,
         .memtable_count =
             (uint32_t)(memory / MEMORY_PER_KEY > UINT32_MAX ? UINT32_MAX : memory / MEMORY_PER_KEY),
+        .cache_count = CACHE_COUNT,
         .retain_count = options->retain_count,
         .retain_seconds = options->retain_seconds,
     };

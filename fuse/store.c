@@ -137,6 +137,7 @@ int store_open(struct store *store, const struct ekv_flash *flash,
     struct ekv_mount_options mount = {
         .read_only = options->read_only,
         .memtable_count = options->memtable_count,
+        .cache_count = options->cache_count,
         .retain_count = options->retain_count,
         .retain_seconds = options->retain_seconds,
         .locks = &locks,

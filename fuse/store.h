@@ -48,8 +48,9 @@ struct store_options {
     const char *medium_error;
     bool read_only;
     bool sync;
-    uint32_t memtable_count;
-    uint32_t retain_count; /* these two as in struct ekv_mount_options */
+    uint32_t memtable_count; /* these four as in struct ekv_mount_options */
+    uint32_t cache_count;
+    uint32_t retain_count;
     uint32_t retain_seconds;
 };
 
