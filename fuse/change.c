@@ -23,13 +23,10 @@ int change_admit(struct fs *fs, size_t key_size, uint64_t value_size)
 
 /* A known file of that name with a reference, NULL if nobody has it open or changed. */
 static struct file *open_file(struct fs *fs, struct node *parent, const char *name,
-                              struct node **node, bool removing)
+                              struct node **node)
 {
     *node = node_by_name(&fs->nodes, parent, name, strlen(name));
-    node_set_removing(&fs->nodes, *node, removing);
-    if (!*node)
-        return NULL;
-    return removing ? file_before_removal(fs, *node) : file_of(fs, *node);
+    return *node ? file_of(fs, *node) : NULL;
 }
 
 static bool is_new(struct file *file)
@@ -53,7 +50,7 @@ static int find_free(struct fs *fs, struct node *parent, const char *name, struc
     if (error || found->exists)
         return error ? error : EEXIST;
     struct node *node;
-    struct file *file = open_file(fs, parent, name, &node, false);
+    struct file *file = open_file(fs, parent, name, &node);
     error = is_new(file) ? EEXIST : 0;
     file_release(fs, file);
     node_unref(&fs->nodes, node);
@@ -234,8 +231,13 @@ static int remove_found(struct fs *fs, struct node *parent, const struct tree_na
     const struct key *key = &found->entry.key;
     struct attr_record record;
     struct batch batch;
-    bool plain = !found->entry.directory && found->entry.no_record;
-    int error = plain ? ENOENT : view_attr_to_change(parent->view, key->bytes, key->size, &record);
+    int error = 0;
+    if (!found->entry.directory && found->entry.no_record)
+        error = ENOENT;
+    else if (!found->entry.directory && found->entry.has_attr && !found->entry.shared)
+        attr_clear(&record); /* nothing of it stays */
+    else
+        error = view_attr_to_change(parent->view, key->bytes, key->size, &record);
     bool has_record = !error;
     if (error && error != ENOENT)
         return error;
@@ -271,20 +273,20 @@ static void forget_name(struct fs *fs, struct node *parent, struct node *node, s
     tree_touch(fs, parent);
 }
 
-static int unlink_locked(struct fs *fs, struct node *parent, const char *name, struct node *node,
-                         struct file *file)
+static int unlink_locked(struct fs *fs, struct node *parent, const char *name, struct node *node)
 {
     struct tree_name found;
     struct info info = {0};
-    bool new = is_new(file);
     int error = tree_find(fs, parent, name, strlen(name), &found);
-    if (error == EINVAL || (!error && !found.exists && !new))
+    bool stored = !error && found.exists;
+    struct file *file = file_before_removal(fs, node, stored ? &found.entry.entry : NULL);
+    if (error == EINVAL || (!error && !found.exists && !is_new(file)))
         error = ENOENT;
-    if (!error && found.exists && found.entry.directory)
+    if (stored && found.entry.directory)
         error = EISDIR;
-    if (!error && found.exists)
+    if (!error && stored)
         tree_info_found(fs, node, &found.entry, &info);
-    if (!error && found.exists && file)
+    if (!error && stored && file)
         error = file_detach(fs, file);
     if (!error) {
         node_move_begin(&fs->nodes, node, NULL);
@@ -295,18 +297,18 @@ static int unlink_locked(struct fs *fs, struct node *parent, const char *name, s
         node_move_end(&fs->nodes, node, NULL);
     }
     key_free(&found.entry.key);
+    file_release(fs, file);
     return error;
 }
 
 int change_unlink(struct fs *fs, struct node *parent, const char *name)
 {
-    struct node *node;
     store_write(&fs->store);
-    struct file *file = open_file(fs, parent, name, &node, true);
-    int error = unlink_locked(fs, parent, name, node, file);
+    struct node *node = node_by_name(&fs->nodes, parent, name, strlen(name));
+    node_set_removing(&fs->nodes, node, true);
+    int error = unlink_locked(fs, parent, name, node);
     node_set_removing(&fs->nodes, node, false);
     store_write_end(&fs->store);
-    file_release(fs, file);
     node_unref(&fs->nodes, node);
     return error;
 }

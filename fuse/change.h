@@ -48,6 +48,10 @@ EKV_MUST_CHECK int subtree_delete(struct batch *batch, struct view *then,
 EKV_MUST_CHECK int subtree_copy(struct batch *batch, struct view *then, const struct subtree *from,
                                 const struct subtree *to);
 
+/* Renames a file that was just found in a view which the batch does not change before its end. */
+EKV_MUST_CHECK int subtree_move_file(struct batch *batch, struct view *view,
+                                     const struct walk_entry *file, const struct key *to);
+
 /* The same in two steps, for where nothing keeps what was there: all of it is read into memory, and
  * put somewhere else. `*held` is to be freed whatever this returns. */
 struct held;

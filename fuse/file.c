@@ -339,20 +339,12 @@ int file_detach(struct fs *fs, struct file *file)
     return error;
 }
 
-struct file *file_before_removal(struct fs *fs, struct node *node)
+struct file *file_before_removal(struct fs *fs, struct node *node, const struct ekv_entry *value)
 {
-    struct key key = {0};
-    struct ekv_entry entry;
-    if (!node)
-        return NULL;
-    struct file *file = file_of(fs, node);
-    if (file || node->kind != NODE_FILE)
+    struct file *file = node ? file_of(fs, node) : NULL;
+    if (file || !node || node->kind != NODE_FILE || !value || value->size > KEPT_SIZE_MAX)
         return file;
-    int error = node_key(&fs->nodes, node, &key, NULL);
-    if (!error)
-        error = view_find(node->view, ekv_key(key.bytes, key.size), &entry);
-    key_free(&key);
-    return error || entry.size > KEPT_SIZE_MAX ? NULL : file_obtain(fs, node);
+    return file_obtain(fs, node);
 }
 
 void file_forget(struct fs *fs, uint64_t id, uint64_t count)

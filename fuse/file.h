@@ -65,8 +65,9 @@ EKV_MUST_CHECK int file_resize(struct fs *fs, struct file *file, uint64_t size);
  * the writer lock held. */
 EKV_MUST_CHECK int file_detach(struct fs *fs, struct file *file);
 /* A file of a node that is about to lose its name, with a reference: one that is open, or a small
- * one that somebody who has just found the name may still open. NULL: neither. */
-struct file *file_before_removal(struct fs *fs, struct node *node);
+ * one that somebody who has just found the name may still open. NULL: neither. `node` may be NULL,
+ * and `value`, which is what the store has under its name, too. */
+struct file *file_before_removal(struct fs *fs, struct node *node, const struct ekv_entry *value);
 /* The kernel forgets a node `count` times. */
 void file_forget(struct fs *fs, uint64_t id, uint64_t count);
 

@@ -41,10 +41,13 @@ static int side_open(struct fs *fs, struct side *side, struct node *parent, cons
     side->node = node_by_name(&fs->nodes, parent, name, strlen(name));
     if (removing)
         node_set_removing(&fs->nodes, side->node, true);
-    side->file = !side->node ? NULL
-                 : removing  ? file_before_removal(fs, side->node)
-                             : file_of(fs, side->node);
-    return side_find(fs, side);
+    int error = side_find(fs, side);
+    bool value = !error && side->found.exists && !side->subtree.directory;
+    if (removing)
+        side->file = file_before_removal(fs, side->node, value ? &side->found.entry.entry : NULL);
+    else if (side->node)
+        side->file = file_of(fs, side->node);
+    return error;
 }
 
 static void side_close(struct fs *fs, struct side *side)
@@ -213,11 +216,33 @@ static int collect(struct fs *fs, struct batch *batch, struct view *then, const 
     return error;
 }
 
+/* A file alone, and all that was just found of it holds: of what the batch writes the store shows
+ * nothing before the end. */
+static int commit_file(struct fs *fs, const struct side *from, const struct side *to)
+{
+    struct view *view = from->parent->view;
+    struct batch batch;
+    int error = batch_begin(&batch, view);
+    if (error)
+        return error;
+    error = subtree_move_file(&batch, view, &from->found.entry, to->subtree.key);
+    if (!error && from->parent != to->parent)
+        error = change_keep(fs, &batch, from->parent);
+    if (error) {
+        batch_abort(&batch);
+        return error;
+    }
+    node_move_begin(&fs->nodes, from->node, to->node);
+    return batch_commit(&batch);
+}
+
 static int commit(struct fs *fs, const struct side *from, const struct side *to, bool exchange)
 {
     struct view *view = from->parent->view;
     struct ekv_snapshot snapshot;
     struct batch batch;
+    if (view_is_live(view) && !exchange && !from->subtree.directory && !to->subtree.directory)
+        return commit_file(fs, from, to);
     ekv_snapshot_open(&snapshot, fs->store.db);
     struct view then = {.kind = VIEW_SNAPSHOT, .store = &fs->store, .snapshot = &snapshot};
     int error = batch_begin(&batch, view);

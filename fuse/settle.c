@@ -171,6 +171,17 @@ static int add_removing(struct settlement *settlement, struct fs *fs, struct nod
     return error;
 }
 
+static struct file *open_before_removal(struct fs *fs, struct node *node)
+{
+    struct key key = {0};
+    struct ekv_entry entry;
+    int error = node_key(&fs->nodes, node, &key, NULL);
+    if (!error)
+        error = view_find(node->view, ekv_key(key.bytes, key.size), &entry);
+    key_free(&key);
+    return file_before_removal(fs, node, error ? NULL : &entry);
+}
+
 static bool prepare_step(struct settlement *settlement, struct fs *fs, struct step *step)
 {
     struct view begin = begin_of(settlement);
@@ -186,7 +197,7 @@ static bool prepare_step(struct settlement *settlement, struct fs *fs, struct st
     if (settlement->error || !loses)
         return false;
     settlement->error = add_removing(settlement, fs, step->node);
-    struct file *file = settlement->error ? NULL : file_before_removal(fs, step->node);
+    struct file *file = settlement->error ? NULL : open_before_removal(fs, step->node);
     if (file && !atomic_load(&file->created))
         settlement->error = file_detach(fs, file);
     file_release(fs, file);

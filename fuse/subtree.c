@@ -87,7 +87,9 @@ static int put_file_attr(struct batch *batch, struct view *then, const struct ke
         return error;
     new.has_file = true;
     new.file = record->file;
-    new.file_xattrs = record->file_xattrs;
+    new.file_xattrs.size = 0;
+    if (record->file_xattrs.size > 0)
+        new.file_xattrs = record->file_xattrs;
     return batch_attr(batch, to->bytes, to->size, &new);
 }
 
@@ -129,6 +131,32 @@ static int delete_file(struct batch *batch, struct view *then, const struct key 
 {
     int error = batch_delete(batch, ekv_key(key->bytes, key->size));
     return error ? error : drop_file_attr(batch, then, key);
+}
+
+int subtree_move_file(struct batch *batch, struct view *view, const struct walk_entry *file,
+                      const struct key *to)
+{
+    struct attr_record record;
+    uint8_t *value = NULL;
+    size_t size = 0;
+    int error = 0;
+    if (!file->no_record)
+        error = read_file_attr(view, &file->key, &file->entry, &record);
+    if (!error && file->no_record) {
+        attr_clear(&record);
+        keep_time(&record.file, file->entry.time);
+        record.has_file = true;
+    }
+    if (!error)
+        error = view_load(view, ekv_key(file->key.bytes, file->key.size), &value, &size);
+    if (!error)
+        error = put_file(batch, view, to, value, size, &record);
+    if (!error)
+        error = batch_delete(batch, ekv_key(file->key.bytes, file->key.size));
+    if (!error && !file->no_record)
+        error = drop_file_attr(batch, view, &file->key);
+    free(value);
+    return error;
 }
 
 /* --- Directories -------------------------------------------------------------------------------

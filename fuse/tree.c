@@ -32,6 +32,7 @@ static int find_attr(struct view *view, struct walk_entry *entry)
     struct attr_record record;
     int error = view_attr(view, entry->key.bytes, entry->key.size, &record, &entry->attr_entry);
     entry->no_record = error == ENOENT;
+    entry->shared = !error && record.has_file && record.has_directory;
     entry->has_attr = !error && (entry->directory ? record.has_directory : record.has_file);
     if (entry->has_attr)
         entry->attr = entry->directory ? record.directory : record.file;

@@ -12,6 +12,8 @@
 
 #include "report.h"
 
+enum { LOAD_SMALL = 1024 };
+
 /* --- Staging -----------------------------------------------------------------------------------
  */
 
@@ -158,9 +160,19 @@ int view_attr_to_change(struct view *view, const void *key, size_t size, struct 
 
 int view_load(struct view *view, struct ekv_key key, uint8_t **value, size_t *size)
 {
-    struct ekv_entry entry;
+    struct ekv_entry entry = {0};
+    uint8_t small[LOAD_SMALL]; /* a small value is looked up once */
     *value = NULL;
-    int error = view_find(view, key, &entry);
+    int error = view_get(view, key, 0, small, sizeof small, size);
+    if (error)
+        return error;
+    if (*size < sizeof small) {
+        *value = malloc(*size ? *size : 1);
+        if (*value)
+            memcpy(*value, small, *size);
+        return *value ? 0 : ENOMEM;
+    }
+    error = view_find(view, key, &entry);
     if (error)
         return error;
     *value = malloc(entry.size ? (size_t)entry.size : 1);

@@ -21,6 +21,7 @@ struct walk_entry {
     struct key key; /* of the file, or the prefix of the directory */
     struct ekv_entry entry;
     bool no_record; /* nothing at all is kept beside it: found out by tree_find alone */
+    bool shared;    /* what is kept beside it says something of another node too: likewise */
     bool has_attr;
     struct attr attr;
     struct ekv_entry attr_entry;
