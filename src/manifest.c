@@ -1,8 +1,7 @@
 /* Owns the manifest's ring: finds, reads and writes chains of frames.
  *
  * Invariants: sequence numbers of ring sectors grow by one along a chain and from chain to chain;
- * stamp B of each names the sequence number its chain begins with. A sector of the ring is erased
- * only if it belongs neither to the current chain nor to one that a mount might still fall back to.
+ * stamp B of each names the sequence number its chain begins with.
  *
  * A power cut while a checkpoint is written leaves a chain without a whole checkpoint: the one
  * before counts. A checkpoint is proven by a frame behind it (written at once): its program had
@@ -30,80 +29,6 @@ static const struct ekv_format *format_of(const struct ekv_manifest *manifest)
     return &manifest->sectors->format;
 }
 
-static uint32_t chain_max(const struct ekv_manifest *manifest)
-{
-    return format_of(manifest)->ring_count / 3;
-}
-
-/* --- The ring -------------------------------------------------------------------------------- */
-
-static bool is_guarded(const struct ekv_manifest *manifest, uint32_t sequence)
-{
-    for (uint32_t i = 0; i < 2; i++)
-        if (sequence >= manifest->guarded[i][0] && sequence < manifest->guarded[i][1])
-            return true;
-    return sequence >= manifest->base && sequence <= manifest->sequence;
-}
-
-/* Erases a sector of the ring, if need be. Format has erased them all, and numbers go with places
- * only on the first turn of the ring, and only if no program or erase in it failed and no power cut
- * made a recovery skip numbers: so whatever has such a number comes first in its sector. */
-static int erase(struct ekv_manifest *manifest, uint32_t sector, uint32_t number)
-{
-    bool erased = false;
-    if (number == sector + 1) {
-        int error = ekv_sector_looks_erased(manifest->sectors, sector, &erased);
-        if (error)
-            return error;
-    }
-    return erased ? EKV_OK : ekv_sector_erase(manifest->sectors, sector);
-}
-
-/* Erases the next ring sector that nobody needs and makes it the chain's newest; `base`
- * EKV_NO_SECTOR begins a new chain with it. After a power cut (`suspect`) a sector of the ring may
- * hold a stamp that reads well only sometimes, with the number that would come next: so each sector
- * of the ring then counts on from a number of its own. So it is after a stamp that failed, which
- * may read well all the same; a chain that had begun already cannot skip a number and ends there.
- */
-static int extend(struct ekv_manifest *manifest, uint32_t sequence, uint32_t base, bool suspect)
-{
-    uint32_t count = format_of(manifest)->ring_count;
-    for (uint32_t i = 1; i <= count; i++) {
-        uint32_t sector = (manifest->sector + i) % count;
-        struct ekv_stamp_b stamp;
-        if (ekv_sector_state(manifest->sectors, sector) == EKV_SECTOR_RETIRED)
-            continue;
-        int error = ekv_sector_stamp_read(manifest->sectors, sector, &stamp);
-        if (error < 0 ||
-            (!error && stamp.kind == EKV_KIND_MANIFEST && is_guarded(manifest, stamp.sequence)))
-            continue;
-        uint32_t number = suspect ? sequence + 1 + sector * (chain_max(manifest) + 1) : sequence;
-        uint32_t begin = base == EKV_NO_SECTOR ? number : base;
-        stamp = (struct ekv_stamp_b){.kind = EKV_KIND_MANIFEST,
-                                     .sequence = number,
-                                     .next = number - begin,
-                                     .virgin = EKV_NO_SECTOR};
-        error = erase(manifest, sector, number);
-        if (!error)
-            error = ekv_sector_stamp(manifest->sectors, sector, &stamp);
-        if (error == EKV_IO && !ekv_sectors_failing(manifest->sectors)) {
-            ekv_sector_set(manifest->sectors, sector, EKV_SECTOR_RETIRED);
-            if (base != EKV_NO_SECTOR)
-                return EKV_IO;
-            suspect = true;
-            continue;
-        }
-        if (error)
-            return error;
-        manifest->sector = sector;
-        manifest->sequence = number;
-        manifest->base = begin;
-        manifest->offset = format_of(manifest)->body_offset;
-        return EKV_OK;
-    }
-    return EKV_IO;
-}
-
 /* --- Writing frames -------------------------------------------------------------------------- */
 
 static int frame_begin(struct ekv_manifest *manifest)
@@ -113,9 +38,9 @@ static int frame_begin(struct ekv_manifest *manifest)
     if (room < FRAME_MIN)
         manifest->offset = ekv_align(manifest->offset, EKV_PAGE_SIZE);
     if (manifest->offset >= format->geometry.sector_size) {
-        if (manifest->sequence + 1 - manifest->base >= chain_max(manifest))
+        if (manifest->sequence + 1 - manifest->base >= ekv_chain_max(manifest))
             return EKV_FULL;
-        int error = extend(manifest, manifest->sequence + 1, manifest->base, false);
+        int error = ekv_chain_extend(manifest, manifest->sequence + 1, manifest->base, false);
         if (error)
             return error;
     }
@@ -353,7 +278,7 @@ static int chain_new(struct ekv_manifest *manifest, const struct ekv_catalog *ca
     uint32_t sequence = ekv_max(old[1], newest.sequence + 1);
     for (bool again = error >= 0; again;) {
         again = false;
-        error = extend(manifest, sequence, EKV_NO_SECTOR, suspect);
+        error = ekv_chain_extend(manifest, sequence, EKV_NO_SECTOR, suspect);
         if (!error) {
             error = frames ? chain_copy(manifest, frames) : put_checkpoint(manifest, catalog);
             if (!error) /* so that a proof never survives a crash of the host that they do not */
@@ -399,10 +324,31 @@ static uint32_t edit_size(const struct ekv_manifest *manifest, const struct ekv_
     return payload + payload / 4 + 2 * EKV_PAGE_SIZE;
 }
 
+/* Sectors that a checkpoint takes. */
+static uint32_t checkpoint_sectors(const struct ekv_manifest *manifest)
+{
+    const struct ekv_geometry *geometry = &format_of(manifest)->geometry;
+    uint32_t payload = 1 + EKV_ITEM_STORE_SIZE + EKV_ITEM_STATE_SIZE +
+                       (EKV_ITEM_RUN_SIZE + 5) * ekv_format_run_count_max(geometry->sector_count) +
+                       2 * manifest->sectors->counts[EKV_SECTOR_LOG];
+    return (payload + payload / 8) / (geometry->sector_size - EKV_PAGE_SIZE) + 1;
+}
+
+int ekv_manifest_prepare(struct ekv_manifest *manifest, const struct ekv_catalog *catalog)
+{
+    uint32_t size = format_of(manifest)->geometry.sector_size;
+    uint32_t room = size - ekv_min(size, manifest->offset);
+    if (manifest->failed || room >= size / 2 ||
+        edit_size(manifest, catalog) + 3 * EKV_PAGE_SIZE <= room)
+        return EKV_NOT_FOUND;
+    bool extends = manifest->sequence + 1 - manifest->base < ekv_chain_max(manifest);
+    return ekv_chain_prepare(manifest, extends ? 1 : checkpoint_sectors(manifest));
+}
+
 int ekv_manifest_commit(struct ekv_manifest *manifest, struct ekv_catalog *catalog, uint32_t added)
 {
     uint32_t size = format_of(manifest)->geometry.sector_size;
-    uint32_t extensions = chain_max(manifest) - (manifest->sequence + 1 - manifest->base);
+    uint32_t extensions = ekv_chain_max(manifest) - (manifest->sequence + 1 - manifest->base);
     uint64_t room = (uint64_t)extensions * (size - 2 * EKV_PAGE_SIZE) +
                     (size - ekv_min(size, manifest->offset));
     if (manifest->failed)
@@ -625,7 +571,7 @@ static int chain_copy(struct ekv_manifest *manifest, const struct frames *frames
         begin.offset -= ekv_align(size + EKV_FRAME_HEAD_SIZE, format->geometry.write_unit);
         manifest->offset = begin.offset;
         while (!error && manifest->sequence - manifest->base < from.sequence - frames->base) {
-            error = extend(manifest, manifest->sequence + 1, manifest->base, false);
+            error = ekv_chain_extend(manifest, manifest->sequence + 1, manifest->base, false);
             extended = true;
         }
         if (!error && extended) { /* stamps use the page that held the frame */

@@ -8,23 +8,7 @@
 #define EKV_MANIFEST_H
 
 #include "catalog.h"
-
-struct ekv_manifest {
-    struct ekv_sectors *sectors;
-    uint32_t sector;   /* of the chain, that frames are appended to */
-    uint32_t sequence; /* of that sector */
-    uint32_t base;     /* sequence number of the chain's first sector */
-    uint32_t offset;
-    uint32_t frame_size; /* of the frame in sectors->scratch, 0: none begun */
-    uint32_t frame_limit;
-    uint32_t guarded[2][2]; /* sequence ranges of chains that must not be overwritten yet */
-    uint32_t end[2];        /* sequence and offset behind the last group that load read */
-    uint8_t *copy;          /* a page: to hold a frame while others are read */
-    bool resting;           /* emptied sectors are not free at the next mount but rest */
-    bool settled;           /* by ekv_manifest_settle */
-    bool torn;              /* mount: behind the last whole frame something was programmed */
-    bool failed;
-};
+#include "chain.h"
 
 /* Finds the newest chain with a whole checkpoint and reads it into `catalog` and the sector table.
  * Where one bit explains what is wrong, or that the last frame is not whole, it is suspected
@@ -38,6 +22,11 @@ EKV_MUST_CHECK int ekv_manifest_load(struct ekv_manifest *manifest, struct ekv_c
  * for a checkpoint also an erase. Power cut: the catalog before or after. */
 EKV_MUST_CHECK int ekv_manifest_commit(struct ekv_manifest *manifest, struct ekv_catalog *catalog,
                                        uint32_t added);
+
+/* Erases a sector of the ring for the edits that come soon. EKV_NOT_FOUND: none is needed.
+ * Flash: an erase and a program. Power cut: nothing changed. */
+EKV_MUST_CHECK int ekv_manifest_prepare(struct ekv_manifest *manifest,
+                                        const struct ekv_catalog *catalog);
 
 /* After a power cut, before anything else is erased: makes what load read certain, in a chain of
  * its own, so that nothing that it did not see in the old one counts later. `replayed`: the catalog

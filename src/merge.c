@@ -88,6 +88,7 @@ static void begin_merge(struct ekv *db, uint32_t begin, uint32_t end)
                     sequence);
     ekv_build_expect(&merge->builder, entries);
     merge->entries = entries;
+    merge->entries = entries;
     for (uint32_t i = 0; i < merge->count; i++)
         merge->inputs[i].place.address = UINT32_MAX; /* not opened yet */
     merge->phase = EKV_MERGE_ENTRIES;

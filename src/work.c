@@ -14,12 +14,14 @@
 #include "reserve.h"
 
 enum {
-    MERGE_PACE = 6,
-    READY_AHEAD = 4, /* writes like the largest of late that ready sectors should last for */
-    READY_FADE = 16, /* writes in which the largest one of late is forgotten */
-    BLOAT_PART = 8,  /* the part of the flash that the index may take beside one run of all keys */
-    VAIN_MAX = 4,    /* collections in a row that gained nothing */
-    SWEEP_MIN = 16,  /* sectors that a write lacks, from which on dead ones are taken together */
+    MERGE_PACE = 7,    /* writes that pay for a step of a merge, at most */
+    MERGE_SPARE = 2,   /* runs that may still come when it ends */
+    MANIFEST_PACE = 8, /* writes that pay for an erase in the manifest's ring, if it is due */
+    READY_AHEAD = 4,   /* writes like the largest of late that ready sectors should last for */
+    READY_FADE = 16,   /* writes in which the largest one of late is forgotten */
+    BLOAT_PART = 8, /* the part of the flash that the index may take beside one run of all keys */
+    VAIN_MAX = 4,   /* collections in a row that gained nothing */
+    SWEEP_MIN = 16, /* sectors that a write lacks, from which on dead ones are taken together */
 };
 
 static uint32_t body_size(const struct ekv *db)
@@ -303,13 +305,38 @@ static uint32_t ready_target(const struct ekv *db, uint32_t low)
     return ekv_min(target, ekv_min(EKV_READY_TARGET, low + 1));
 }
 
-/* Writes that pay for one step of a merge. A page of a merge holds sixty entries, and an entry is
- * merged a few times in its life; fewer pay as runs pile up. */
+/* Steps that the merge that goes on still takes, at most: of most keys one entry is left. */
+static uint64_t merge_steps(const struct ekv *db)
+{
+    enum {
+        PAGE_ENTRIES = 60,
+        FILTER_ENTRIES = EKV_PAGE_SIZE / EKV_FILTER_BLOCK_SIZE * EKV_FILTER_KEYS
+    };
+    const struct ekv_merge *merge = &db->merge;
+    uint64_t keys = (uint64_t)db->catalog.keys + db->catalog.keys_aside;
+    uint64_t built = merge->builder.run.entry_count, filtered = 0;
+    uint64_t entries = keys < merge->entries ? keys : merge->entries;
+    if (merge->phase != EKV_MERGE_ENTRIES || entries < built)
+        entries = built;
+    if (merge->phase == EKV_MERGE_FILTER)
+        filtered = (uint64_t)merge->builder.filter_next * EKV_FILTER_KEYS;
+    if (merge->oldest || filtered > entries)
+        filtered = entries;
+    return (entries - built) / PAGE_ENTRIES + (entries - filtered) / FILTER_ENTRIES + 1;
+}
+
+/* Writes that pay for one step of a merge: as many as may be, so that no batch of writes meets much
+ * of a merge, if that is to end before the runs which come meanwhile are too many. */
 static uint32_t merge_pace(const struct ekv *db)
 {
-    uint32_t left =
-        db->catalog.run_capacity - ekv_min(db->catalog.run_count, db->catalog.run_capacity);
-    return ekv_max(1, ekv_min(MERGE_PACE, left / 2));
+    uint32_t runs = db->catalog.run_count + MERGE_SPARE;
+    if (runs >= db->catalog.run_capacity)
+        return 1;
+    if (db->merge.phase == EKV_MERGE_IDLE)
+        return MERGE_PACE;
+    uint64_t writes = (uint64_t)(db->catalog.run_capacity - runs) * db->memtable.limit;
+    writes /= merge_steps(db);
+    return ekv_max(1, writes < MERGE_PACE ? (uint32_t)writes : MERGE_PACE);
 }
 
 /* A write may erase ahead of the need if it had no erase itself; those of a transaction together as
@@ -331,6 +358,11 @@ static int work_step(struct ekv *db, bool merge, bool *more)
         error = gc_step(db, low, more);
     if (error == EKV_NOT_FOUND || error == EKV_FULL)
         error = EKV_OK;
+    if (!error && may_erase(db) && db->writes % MANIFEST_PACE == 0) {
+        error = ekv_manifest_prepare(&db->manifest, &db->catalog);
+        if (error == EKV_NOT_FOUND || error == EKV_IO) /* the edit that needs it will say so */
+            error = EKV_OK;
+    }
     if (!error && may_erase(db) && db->sectors.counts[EKV_SECTOR_FREE] > 0 &&
         db->sectors.counts[EKV_SECTOR_READY] < ready_target(db, low)) {
         error = ekv_sector_prepare(&db->sectors);

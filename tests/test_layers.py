@@ -20,6 +20,7 @@ LAYERS = [
     ("L2", ["format", "mend"]),
     ("L3 sectors", ["sector"]),
     ("L3 log", ["log", "ring"]),
+    ("L3 chain", ["chain"]),
     ("L4 tables", ["memtable", "run"]),
     ("L4 cache", ["cache"]),
     ("L4 walks", ["walk", "source"]),

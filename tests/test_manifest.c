@@ -298,6 +298,38 @@ static void the_first_turn_of_a_ring_that_format_erased_erases_nothing(void **st
     }
 }
 
+/* Whoever prepares before each commit never waits for an erase in one, and a mount that does not
+ * know what was prepared goes on. */
+static void what_was_erased_ahead_is_not_erased_again(void **state)
+{
+    static struct remembered expected;
+    (void)state;
+    for (size_t i = 0; i < GEOMETRIES; i++) {
+        if (geometries[i].sector_size < 4096)
+            continue; /* an edit can be larger than what is looked ahead */
+        start(geometries[i], i);
+        uint32_t ahead = 0, ring = on.sectors.format.ring_count;
+        for (uint32_t n = 0; writer.manifest.sequence < 4 * ring; n++) {
+            uint32_t added = change(&writer);
+            while (ekv_manifest_prepare(&writer.manifest, &writer.catalog) == EKV_OK)
+                ahead++;
+            uint64_t erases = on.sectors.erases;
+            assert_ok(ekv_manifest_commit(&writer.manifest, &writer.catalog, added));
+            assert_int_equal(on.sectors.erases, erases);
+            if (n % 7 != 0)
+                continue;
+            memset(&expected, 0, sizeof expected);
+            remember(&expected, &writer);
+            expect_loaded(&expected);
+        }
+        assert_in_range(ahead, 3 * ring, 4 * ring + EKV_CHAIN_READY_MAX);
+        writer.manifest.ready_count = 0;
+        while (writer.manifest.sequence < 6 * ring)
+            assert_ok(commit(&writer));
+        layers_stop(&on);
+    }
+}
+
 static void after_a_recovery_no_sector_of_the_ring_counts_as_erased(void **state)
 {
     (void)state;
@@ -677,6 +709,7 @@ int main(void)
         cmocka_unit_test_teardown(every_commit_is_loaded_while_the_ring_turns_many_times, teardown),
         cmocka_unit_test_teardown(the_first_turn_of_a_ring_that_format_erased_erases_nothing,
                                   teardown),
+        cmocka_unit_test_teardown(what_was_erased_ahead_is_not_erased_again, teardown),
         cmocka_unit_test_teardown(after_a_recovery_no_sector_of_the_ring_counts_as_erased,
                                   teardown),
         cmocka_unit_test_teardown(a_reader_goes_on_where_the_writer_stopped, teardown),
