@@ -18,10 +18,11 @@ struct ekv_manifest {
     uint32_t end[2];        /* sequence and offset behind the last group that load read */
     uint32_t ready[EKV_CHAIN_READY_MAX]; /* sectors of the ring that were erased ahead */
     uint32_t ready_count;
-    uint8_t *copy; /* a page: to hold a frame while others are read */
-    bool resting;  /* emptied sectors are not free at the next mount but rest */
-    bool settled;  /* by ekv_manifest_settle */
-    bool torn;     /* mount: behind the last whole frame something was programmed */
+    uint32_t run_count; /* of the order that the chain ends with */
+    uint8_t *copy;      /* a page: to hold a frame while others are read */
+    bool resting;       /* emptied sectors are not free at the next mount but rest */
+    bool settled;       /* by ekv_manifest_settle */
+    bool torn;          /* mount: behind the last whole frame something was programmed */
     bool failed;
 };
 

@@ -128,6 +128,10 @@ static int put_runs(struct ekv_manifest *manifest, const struct ekv_catalog *cat
         if (error)
             return error;
     }
+    /* Whatever changes the order adds a run or drops some. */
+    if (type == EKV_FRAME_EDIT && added == 0 && manifest->run_count == catalog->run_count)
+        return EKV_OK;
+    manifest->run_count = catalog->run_count;
     int error = item_begin(manifest, type, 2 + 4 * catalog->run_count, &item);
     if (!error)
         ekv_catalog_order_encode(catalog, item);
@@ -546,6 +550,7 @@ int ekv_manifest_load(struct ekv_manifest *manifest, struct ekv_catalog *catalog
 {
     struct ekv_mends *mends = &manifest->sectors->mends;
     int error = load(manifest, catalog);
+    manifest->run_count = catalog->run_count;
     if (error != EKV_CORRUPT && error != EKV_NO_STORE)
         return error;
     bool flipped =
