@@ -20,9 +20,20 @@ enum { WORKER_PAUSE_NS = 20 * 1000 * 1000 };
 /* --- What the engine is given ------------------------------------------------------------------
  */
 
+/* A chip, which is not mapped. */
+static bool is_chip(const struct store *store)
+{
+    return store->flash->map == NULL;
+}
+
+/* What is not mapped the engine reads through one buffer: only one reader at a time. */
 static void lock_read(void *context)
 {
-    pthread_rwlock_rdlock(&((struct store *)context)->engine_lock);
+    struct store *store = context;
+    if (is_chip(store))
+        pthread_rwlock_wrlock(&store->engine_lock);
+    else
+        pthread_rwlock_rdlock(&store->engine_lock);
 }
 
 static void lock_write(void *context)
@@ -41,12 +52,7 @@ static void unlock(void *context)
 static const struct ekv_locks locks = {lock_read, unlock, lock_write, unlock};
 
 /* What may take long lets the other requests go on meanwhile: the disk, and all that is written to
- * a chip, which is not mapped. */
-static bool is_chip(const struct store *store)
-{
-    return store->flash->map == NULL;
-}
-
+ * a chip. */
 static int flash_read(void *context, uint32_t address, void *buffer, uint32_t size)
 {
     const struct ekv_flash *flash = ((const struct store *)context)->flash;
