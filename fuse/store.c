@@ -137,6 +137,7 @@ int store_open(struct store *store, const struct ekv_flash *flash,
     pthread_rwlock_init(&store->engine_lock, &attributes);
     pthread_rwlockattr_destroy(&attributes);
     pthread_mutex_init(&store->writer, NULL);
+    flat_init(&store->flat);
     pthread_mutex_init(&store->worker_lock, NULL);
     pthread_cond_init(&store->worker_wake, NULL);
 
@@ -238,6 +239,7 @@ int store_close(struct store *store)
     free(store->memory);
     pthread_rwlock_destroy(&store->engine_lock);
     pthread_mutex_destroy(&store->writer);
+    flat_end(&store->flat);
     pthread_mutex_destroy(&store->worker_lock);
     pthread_cond_destroy(&store->worker_wake);
     return error ? error : synced;

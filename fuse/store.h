@@ -14,6 +14,7 @@
 #include <stdbool.h>
 
 #include "ekv.h"
+#include "flat.h"
 #include "host/attr.h"
 
 struct store {
@@ -33,6 +34,7 @@ struct store {
     pthread_mutex_t writer;
     atomic_uint writers_waiting;
     atomic_ullong changes; /* counts commits, and writes inside transactions */
+    struct flat flat;      /* of the store as it is */
 
     pthread_mutex_t worker_lock;
     pthread_cond_t worker_wake;

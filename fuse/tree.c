@@ -75,8 +75,12 @@ static int find_component(struct view *view, size_t max, struct tree_name *found
     if (!error)
         error = find_attr(view, entry);
     found->exists = entry->has_attr;
-    if (!error && !found->exists)
-        error = view_has_prefix(view, EKV_USER, entry->key.bytes, entry->key.size, &found->exists);
+    const struct key *prefix = &entry->key;
+    if (!error && !found->exists && view_is_live(view))
+        error =
+            flat_has_prefix(&view->store->flat, view, prefix->bytes, prefix->size, &found->exists);
+    else if (!error && !found->exists)
+        error = view_has_prefix(view, EKV_USER, prefix->bytes, prefix->size, &found->exists);
     if (!error && found->exists)
         return 0;
     entry->directory = false;

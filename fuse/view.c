@@ -289,7 +289,7 @@ int view_cursor_read(struct view_cursor *cursor, void *buffer, size_t capacity, 
 int batch_begin(struct batch *batch, struct view *view)
 {
     batch->view = view;
-    batch->wrote = false;
+    batch->wrote = batch->flat = false;
     batch->staging = &batch->own;
     if (view_is_live(view))
         return store_errno(staging_begin(&batch->own, view->store->db));
@@ -305,6 +305,8 @@ static int batch_write(struct batch *batch, struct ekv_key key, const void *valu
     enum touched_kind kind = key.space == EKV_USER ? TOUCHED_PUT : TOUCHED_PUT_ASIDE;
     if (view->touched && !touched_write(view->touched, kind, key.bytes, key.size))
         return ENOMEM;
+    if (view_is_live(view) && value && key.space == EKV_USER)
+        flat_put_begin(&view->store->flat, key.bytes, key.size, &batch->flat);
     int error = staging_write(batch->staging, key, value, size);
     batch->wrote |= !error;
     return store_errno(error);
@@ -348,6 +350,7 @@ int batch_commit(struct batch *batch)
         return store_errno(store_changed(store, false));
     bool committed;
     int error = staging_commit(batch->staging, store, &committed);
+    flat_put_end(&store->flat, &batch->flat);
     if (!committed)
         batch_abort(batch);
     return store_errno(error);
@@ -362,6 +365,7 @@ void batch_abort(struct batch *batch)
     }
     ekv_txn_abort(&batch->staging->txn);
     staging_free(batch->staging);
+    flat_put_end(&batch->view->store->flat, &batch->flat);
 }
 
 /* In a stage one write is a batch that cannot fail half-way. */
@@ -378,7 +382,11 @@ int view_put(struct view *view, struct ekv_key key, const void *value, size_t si
 {
     if (!view_is_live(view))
         return stage_write(view, key, value ? value : "", size);
+    bool flat = false;
+    if (key.space == EKV_USER)
+        flat_put_begin(&view->store->flat, key.bytes, key.size, &flat);
     int error = ekv_put(view->store->db, key, value, size);
+    flat_put_end(&view->store->flat, &flat);
     if (!error)
         error = store_changed(view->store, true);
     return store_errno(error);
@@ -446,9 +454,11 @@ struct view *view_new_past(struct past *past, uint64_t version, bool settled)
 
 int view_commit(struct view *view)
 {
-    bool committed;
+    bool committed, flat = false;
     pthread_rwlock_wrlock(&view->lock);
+    flat_put_begin(&view->store->flat, NULL, 0, &flat);
     int error = staging_commit(view->staging, view->store, &committed);
+    flat_put_end(&view->store->flat, &flat);
     view->ended = committed;
     pthread_rwlock_unlock(&view->lock);
     if (committed && error) /* it is committed, but perhaps not durable */

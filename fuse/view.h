@@ -121,6 +121,7 @@ struct batch {
     struct staging *staging; /* `own`, or the stage's */
     struct staging own;
     bool wrote;
+    bool flat; /* see flat_put_begin */
 };
 
 EKV_MUST_CHECK int batch_begin(struct batch *batch, struct view *view);
