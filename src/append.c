@@ -20,6 +20,7 @@ struct tree {
     struct ekv_write write;
     uint32_t counts[EKV_VALUE_LEVELS];
     uint32_t begins[EKV_VALUE_LEVELS]; /* offset in the value where each list begins */
+    uint32_t top;                      /* the highest level that has links */
 };
 
 static uint32_t owner_size(const struct ekv *db, struct ekv_key key)
@@ -76,6 +77,7 @@ static int tree_add(struct tree *tree, uint32_t level, uint32_t address, uint32_
         uint8_t *link = links_of(tree, level) + tree->counts[level]++ * EKV_LINK_SIZE;
         ekv_store32(link, address);
         ekv_store32(link + 4, size);
+        tree->top = ekv_max(tree->top, level);
         if (!full)
             return EKV_OK;
         address = list_address;
@@ -96,19 +98,16 @@ static uint32_t head_links_max(const struct ekv *db, struct ekv_key key)
 static int tree_finish(struct tree *tree, const struct ekv_write *write, uint32_t *address)
 {
     uint32_t level = 0, most = head_links_max(tree->db, tree->owner);
-    for (;; level++) {
-        bool top = level + 1 == levels_of(tree->db) || tree->counts[level + 1] == 0;
-        if (top && tree->counts[level] <= most)
-            break;
+    while (level < tree->top || tree->counts[level] > most) {
         uint32_t list, size;
         if (level + 1 == levels_of(tree->db))
             return EKV_TOO_LARGE;
         int error = list_write(tree, level, &list, &size);
+        if (!error)
+            error = tree_add(tree, level + 1, list, size);
         if (error)
             return error;
-        error = tree_add(tree, level + 1, list, size);
-        if (error)
-            return error;
+        level++;
     }
     uint8_t head = (uint8_t)level;
     return ekv_record_append_parts(tree->db, EKV_RECORD_HEAD, tree->owner, tree->owner.size, write,
@@ -132,13 +131,19 @@ static uint32_t chunk_size_max(const struct ekv *db)
     return ekv_max(CHUNK_MAX_MIN, ekv_format_of(db)->geometry.sector_size / 4);
 }
 
-static int write_tree(struct ekv *db, struct ekv_key key, const struct ekv_write *write,
-                      const uint8_t *value, uint32_t size, uint32_t *address)
+static void tree_begin(struct tree *tree, struct ekv *db, struct ekv_key key,
+                       const struct ekv_write *write)
 {
-    struct tree tree = {.db = db, .owner = key, .owner_size = owner_size(db, key)};
-    uint32_t overhead = chunk_overhead(db, tree.owner_size);
+    *tree = (struct tree){.db = db, .owner = key, .owner_size = owner_size(db, key)};
+    tree->write.flags = write->flags & EKV_RECORD_ASIDE;
+}
+
+/* Appends chunks of bytes that lie at `begin` in the value, and links them. */
+static int append_chunks(struct tree *tree, uint32_t begin, const uint8_t *bytes, uint32_t size)
+{
+    struct ekv *db = tree->db;
+    uint32_t overhead = chunk_overhead(db, tree->owner_size);
     uint32_t most = chunk_size_max(db);
-    tree.write.flags = write->flags & EKV_RECORD_ASIDE;
     for (uint32_t offset = 0; offset < size;) {
         uint8_t head[EKV_PIECE_OFFSET_SIZE];
         uint32_t room = ekv_log_room(&db->log), chunk;
@@ -149,27 +154,24 @@ static int write_tree(struct ekv *db, struct ekv_key key, const struct ekv_write
             room = ekv_log_room(&db->log);
         }
         uint32_t piece = ekv_min(ekv_min(size - offset, most), room - overhead);
-        ekv_store(head, offset, sizeof head);
-        int error = ekv_record_append_parts(db, EKV_RECORD_CHUNK, key, tree.owner_size, &tree.write,
-                                            head, sizeof head, value + offset, piece, &chunk);
+        ekv_store(head, begin + offset, sizeof head);
+        int error =
+            ekv_record_append_parts(db, EKV_RECORD_CHUNK, tree->owner, tree->owner_size,
+                                    &tree->write, head, sizeof head, bytes + offset, piece, &chunk);
         if (!error)
-            error = tree_add(&tree, 0, chunk, piece);
+            error = tree_add(tree, 0, chunk, piece);
         if (error)
             return error;
         offset += piece;
     }
-    return tree_finish(&tree, write, address);
+    return EKV_OK;
 }
 
-/* The links of the tree are kept where the log's buffer is else. */
-static int append_chunks(struct ekv *db, struct ekv_key key, const struct ekv_write *write,
-                         const uint8_t *value, uint32_t size, uint32_t *address)
+static int write_tree(struct tree *tree, const struct ekv_write *write, uint32_t begin,
+                      const uint8_t *bytes, uint32_t size, uint32_t *address)
 {
-    int error = ekv_log_narrow(&db->log);
-    if (!error)
-        error = write_tree(db, key, write, value, size, address);
-    ekv_log_widen(&db->log, db->builder.page_count);
-    return error;
+    int error = append_chunks(tree, begin, bytes, size);
+    return error ? error : tree_finish(tree, write, address);
 }
 
 static uint32_t inline_size(const struct ekv *db, struct ekv_key key, uint8_t flags, uint32_t size)
@@ -193,7 +195,74 @@ int ekv_value_append(struct ekv *db, struct ekv_key key, const struct ekv_write 
     bool fits = moved <= most;
     if (fits && (inlined <= room || room < SPLIT_ROOM_MIN || size < SPLIT_VALUE_MIN))
         return ekv_record_append(db, EKV_RECORD_PUT, key, write, value, (uint32_t)size, address);
-    return append_chunks(db, key, write, value, (uint32_t)size, address);
+    struct tree tree;
+    tree_begin(&tree, db, key, write);
+    int error = ekv_log_narrow(&db->log); /* where its buffer is else, the links are kept */
+    if (!error)
+        error = write_tree(&tree, write, 0, value, (uint32_t)size, address);
+    ekv_log_widen(&db->log, db->builder.page_count);
+    return error;
+}
+
+/* Takes up the links of a head or list record, which must be of this level, or of any with
+ * EKV_VALUE_LEVELS. `begin`: offset in the value. */
+static int list_reopen(struct tree *tree, const struct ekv_record *record, uint32_t begin,
+                       uint32_t *level)
+{
+    struct ekv *db = tree->db;
+    uint32_t its, links, count;
+    int error = ekv_value_node(db, record, &its, &links, &count);
+    if (error)
+        return error;
+    if ((*level != EKV_VALUE_LEVELS && its != *level) || its >= levels_of(db) || count == 0 ||
+        count > EKV_VALUE_LINKS)
+        return ekv_corrupt();
+    *level = its;
+    tree->top = ekv_max(tree->top, its);
+    tree->counts[its] = count;
+    tree->begins[its] = begin;
+    return ekv_record_bytes(&db->log, record, links, links_of(tree, its), count * EKV_LINK_SIZE);
+}
+
+/* Takes up a tree where the value ends: the last list of each level is open again. */
+static int tree_reopen(struct tree *tree, const struct ekv_found *head)
+{
+    struct ekv_log *log = &tree->db->log;
+    uint32_t level = EKV_VALUE_LEVELS;
+    int error = list_reopen(tree, &head->record, 0, &level);
+    while (!error && level > 0) {
+        struct ekv_found list;
+        uint32_t last = --tree->counts[level];
+        uint32_t begin = tree->begins[level] + links_size(links_of(tree, level), last);
+        error = ekv_found_at(log, ekv_load32(links_of(tree, level) + last * EKV_LINK_SIZE), &list);
+        if (!error)
+            error = ekv_record_verify(log, &list.record, list.sequence);
+        level--;
+        if (!error)
+            error = list_reopen(tree, &list.record, begin, &level);
+    }
+    return error;
+}
+
+int ekv_value_extend(struct ekv *db, struct ekv_key key, const struct ekv_write *write,
+                     const struct ekv_found *old, const void *bytes, size_t size, uint32_t *address)
+{
+    struct tree tree;
+    tree_begin(&tree, db, key, write);
+    uint64_t begin = 0;
+    int error = ekv_log_narrow(&db->log);
+    if (!error && old)
+        error = ekv_record_verify(&db->log, &old->record, old->sequence);
+    if (!error && old)
+        error = ekv_value_size(db, &old->record, &begin);
+    if (!error && old)
+        error = tree_reopen(&tree, old);
+    if (!error && begin + size >= ekv_flash_size(&db->sectors.flash))
+        error = EKV_FULL;
+    if (!error)
+        error = write_tree(&tree, write, (uint32_t)begin, bytes, (uint32_t)size, address);
+    ekv_log_widen(&db->log, db->builder.page_count);
+    return error;
 }
 
 uint64_t ekv_value_log_size(const struct ekv *db, struct ekv_key key, uint64_t size)
@@ -209,4 +278,10 @@ uint64_t ekv_value_log_size(const struct ekv *db, struct ekv_key key, uint64_t s
     uint64_t lists = chunks / (EKV_VALUE_LINKS - 1) + 1;
     return size + chunks * (overhead + EKV_LINK_SIZE) + beside + EKV_LINK_SIZE + 1 +
            lists * (overhead + EKV_LINK_SIZE + 1);
+}
+
+uint64_t ekv_value_lists_size(const struct ekv *db, struct ekv_key key)
+{
+    return (EKV_VALUE_LEVELS + 1) * (chunk_overhead(db, owner_size(db, key)) + 1 +
+                                     (uint64_t)EKV_VALUE_LINKS * EKV_LINK_SIZE);
 }

@@ -361,12 +361,12 @@ static int check_entry(struct check *check, uint32_t address)
     if (error || !current || ekv_record_kind(&record) == EKV_RECORD_DELETE)
         return error;
     check->keys[ekv_record_space(&record)]++;
-    error = ekv_value_visit(check->db, &record, verify_record, &value);
+    error = ekv_value_visit(check->db, &record, true, verify_record, &value);
     if (error == EKV_CORRUPT || error == EKV_NOT_FOUND) {
         find_unreadable(check, "value-crc", address, "a value cannot be read whole");
         return EKV_OK;
     }
-    return error ? error : ekv_value_visit(check->db, &record, count, check);
+    return error ? error : ekv_value_visit(check->db, &record, true, count, check);
 }
 
 /* The same for an entry of a run: stale ones do not count, damaged ones were found before. */

@@ -391,7 +391,7 @@ void ekv_cursor_open_snapshot(struct ekv_cursor *cursor, struct ekv_snapshot *sn
 
 void ekv_cursor_open_txn(struct ekv_cursor *cursor, struct ekv_txn *txn, uint8_t space)
 {
-    begin(cursor, txn->db, txn, &txn->begin, space);
+    begin(cursor, txn->db, txn, txn->begin.db ? &txn->begin : NULL, space);
 }
 
 void ekv_cursor_close(struct ekv_cursor *cursor)

@@ -226,6 +226,19 @@ EKV_MUST_CHECK int ekv_txn_put(struct ekv_txn *txn, struct ekv_key key, const vo
                                size_t size);
 EKV_MUST_CHECK int ekv_txn_delete(struct ekv_txn *txn, struct ekv_key key);
 
+/* Adds bytes to the end of the value that the transaction writes to a key; the first call begins
+ * it. So a large value need never be in memory as a whole. Each call ends a chunk: it is for pieces
+ * of several KiB. Errors: as ekv_txn_put; EKV_INVALID: no bytes, or the value was written by
+ * ekv_txn_put. Flash: the bytes, and up to five small records that end the value's tree, anew at
+ * each call. Power cut: nothing is left. */
+EKV_MUST_CHECK int ekv_txn_append(struct ekv_txn *txn, struct ekv_key key, const void *bytes,
+                                  size_t size);
+
+/* For a transaction that only writes and may stay open for long: what others overwrite is no longer
+ * kept for it. Of keys that it did not write it reads what the store now has. What others commit
+ * still is a conflict, but for removals. Flash: nothing. */
+void ekv_txn_unpin(struct ekv_txn *txn);
+
 /* Reads what the transaction wrote, and below that the store as it was at the begin. */
 EKV_MUST_CHECK int ekv_txn_get(struct ekv_txn *txn, struct ekv_key key, uint64_t offset,
                                void *buffer, size_t capacity, size_t *size);

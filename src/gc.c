@@ -375,7 +375,7 @@ static int count_copies(struct ekv *db, uint32_t victim, uint32_t sequence, uint
 {
     const struct ekv_format *format = ekv_format_of(db);
     struct ekv_found found = {.sequence = sequence};
-    uint32_t room = ekv_log_room(&db->log);
+    uint32_t room = ekv_log_room(&db->log), pending = pending_sequence(db);
     *size = *moves = 0;
     for (uint32_t offset = format->body_offset; offset < format->geometry.sector_size;) {
         uint32_t copy;
@@ -383,7 +383,9 @@ static int count_copies(struct ekv *db, uint32_t victim, uint32_t sequence, uint
             ekv_record_find(&db->log, ekv_address(format, victim, offset), sequence, &found.record);
         if (error)
             return error == EKV_NOT_FOUND ? EKV_OK : error;
-        error = copy_size(db, &found, &copy);
+        copy = 0;
+        if (!is_left_over(db, &found, pending))
+            error = copy_size(db, &found, &copy);
         if (error)
             return error;
         *moves += copy > 0 && offset < before;
@@ -458,14 +460,14 @@ static int is_worth(const struct ekv *db, uint32_t size, uint32_t limit)
 }
 
 /* Where live counts do not tell what must be moved: a sector of which at most half must be, looked
- * into record by record, in rotation; if there is none, that of which the least must be. */
-static int choose_exactly(struct ekv *db, uint32_t *victim, uint32_t *sequence)
+ * into record by record, in rotation; if there is none, that of which the least must be, if that is
+ * less than `best`. */
+static int choose_exactly(struct ekv *db, uint32_t best, uint32_t *victim, uint32_t *sequence)
 {
     const struct ekv_format *format = ekv_format_of(db);
     uint32_t count = format->geometry.sector_count, body = ekv_format_record_size_max(format);
-    uint32_t best = body - body / 16 + 1;
     int found = EKV_NOT_FOUND;
-    for (uint32_t i = 0; i < count && best > body / 2; i++) {
+    for (uint32_t i = 0; i < count && (found == EKV_NOT_FOUND || best > body / 2); i++) {
         uint32_t sector = db->gc_next, its, size;
         db->gc_next = sector + 1 < count ? sector + 1 : 0;
         if (ekv_sector_state(&db->sectors, sector) != EKV_SECTOR_LOG ||
@@ -528,12 +530,20 @@ static int choose_victim(struct ekv *db, uint32_t most, uint32_t *victim, uint32
         db->cold_next = db->collections + COLD_EVERY;
         return EKV_OK;
     }
+    uint32_t body = ekv_format_record_size_max(ekv_format_of(db)), worth = body - body / 16 + 1;
+    if (most == EKV_GC_MANY) {
+        error = choose_exactly(db, 1, victim, sequence);
+        if (error != EKV_NOT_FOUND)
+            return error;
+        most = EKV_GC_ANY;
+    }
     if (most == EKV_GC_EXACTLY || db->retain_count > 1)
-        return choose_exactly(db, victim, sequence);
+        return choose_exactly(db, worth, victim, sequence);
     uint32_t pending = pending_sequence(db);
     error = choose_by_rank(db, most, pending, victim, sequence);
-    return error == EKV_NOT_FOUND && pending != UINT32_MAX ? choose_exactly(db, victim, sequence)
-                                                           : error;
+    return error == EKV_NOT_FOUND && pending != UINT32_MAX
+               ? choose_exactly(db, worth, victim, sequence)
+               : error;
 }
 
 static int empty(struct ekv *db, uint32_t victim, uint32_t sequence)
@@ -562,28 +572,6 @@ int ekv_gc(struct ekv *db, uint32_t most)
     uint32_t victim, sequence;
     int error = choose_victim(db, most, &victim, &sequence);
     return error ? error : empty(db, victim, sequence);
-}
-
-int ekv_gc_sweep(struct ekv *db, uint32_t wanted)
-{
-    uint32_t count = ekv_format_of(db)->geometry.sector_count, pending = pending_sequence(db);
-    if (db->retain_count > 1)
-        return EKV_OK; /* live counts do not tell what must stay */
-    for (uint32_t i = 0; i < count && wanted > 0; i++) {
-        uint32_t sector = db->gc_next, sequence, size, deletes;
-        db->gc_next = sector + 1 < count ? sector + 1 : 0;
-        if (ekv_sector_state(&db->sectors, sector) != EKV_SECTOR_LOG ||
-            db->sectors.lives[sector] != 0 || !may_collect(db, sector, &sequence) ||
-            sequence >= pending)
-            continue;
-        int error = moved_size(db, sector, sequence, &size, &deletes);
-        if (!error && deletes == 0)
-            error = empty(db, sector, sequence);
-        if (error)
-            return error;
-        wanted -= ekv_sector_state(&db->sectors, sector) == EKV_SECTOR_EMPTIED;
-    }
-    return EKV_OK;
 }
 
 int ekv_gc_head(struct ekv *db, uint32_t sector, uint32_t sequence, uint32_t in_run, uint32_t spare)

@@ -4,20 +4,21 @@
 
 #include "flush.h"
 
-enum { EKV_GC_EXACTLY, EKV_GC_ANY = EKV_LIVE_MAX * 19 / 20, EKV_GC_EARLY = EKV_LIVE_MAX / 4 };
+enum {
+    EKV_GC_EXACTLY,
+    EKV_GC_EARLY = EKV_LIVE_MAX / 4,
+    EKV_GC_ANY = EKV_LIVE_MAX * 19 / 20,
+    EKV_GC_MANY,
+};
 
 /* Collects the log sector with the least live in it, if that is less than `most` (of EKV_LIVE_MAX;
  * EKV_GC_ANY: all that is worth it; EKV_GC_EXACTLY: the same, by looking each record up, deletes
- * and records of open transactions included). EKV_NOT_FOUND: there is none.
+ * and records of open transactions included; EKV_GC_MANY, for who needs many: the next one with
+ * nothing to move, which takes no walk over all sectors, or any). EKV_NOT_FOUND: there is none.
  * Errors: EKV_FULL (no sector to move records to).
  * Flash: reads the sector and looks each record up; programs what is live.
  * Power cut: records are found at their old or their new place. */
 EKV_MUST_CHECK int ekv_gc(struct ekv *db, uint32_t most);
-
-/* Collects up to `wanted` log sectors in which nothing is live and no delete lies, in one walk over
- * all sectors: for who needs many. None with versions retained. Errors and power cut: as ekv_gc.
- * Flash: reads these sectors. */
-EKV_MUST_CHECK int ekv_gc_sweep(struct ekv *db, uint32_t wanted);
 
 /* Empties the log sector that was the head before the recovery that is going on, if its records fit
  * into the head, with `spare` bytes to be left, and into the memtable; up to offset `in_run` they

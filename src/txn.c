@@ -68,8 +68,18 @@ static void end(struct ekv_txn *txn)
     if (db->appending == txn)
         db->appending = NULL;
     db->reserved_size -= txn->pending_size;
-    ekv_snapshot_unlink(&txn->begin);
+    if (txn->begin.db)
+        ekv_snapshot_unlink(&txn->begin);
     txn->db = NULL;
+}
+
+void ekv_txn_unpin(struct ekv_txn *txn)
+{
+    ekv_lock_write(txn->db);
+    if (txn->begin.db)
+        ekv_snapshot_unlink(&txn->begin); /* its version still says what came since */
+    txn->begin.db = NULL;
+    ekv_unlock_write(txn->db);
 }
 
 /* Notes that the transaction's record at `address` was appended. */
@@ -154,55 +164,79 @@ static bool rewrite(struct ekv_txn *txn, uint32_t address, const void *value, si
     return true;
 }
 
+/* Where a key is, or goes, in the transaction's table, and the record to come there. */
+struct place {
+    struct ekv_slot slot;
+    int found;
+    uint32_t index;
+};
+
+static int place_find(struct ekv_txn *txn, struct ekv_key key, struct place *place)
+{
+    struct ekv *db = txn->db;
+    struct ekv_memtable table = table_of(txn);
+    place->slot.hash = ekv_key_hash(key);
+    place->found =
+        ekv_memtable_find(&table, &db->log, key, place->slot.hash, EKV_VERSION_MAX, &place->index);
+    if (place->found != EKV_NOT_FOUND)
+        return place->found;
+    if (txn->count == txn->capacity)
+        return EKV_MEMORY;
+    return ekv_memtable_bound(&table, &db->log, key, false, &place->index);
+}
+
+/* Puts the record into the table and reserves `staged` bytes; not after an `error` of appending it.
+ */
+static int place_fill(struct ekv_txn *txn, const struct place *place, uint64_t staged, int error)
+{
+    struct ekv *db = txn->db;
+    struct ekv_memtable table = table_of(txn);
+    if (error) {
+        db->appending = NULL; /* there may be a record now that is not in the table */
+        return error;
+    }
+    appended(txn, place->slot.address, txn->count == 0);
+    txn->pending_size += staged;
+    db->reserved_size += staged;
+    db->change++; /* cursors over the transaction look again */
+    if (place->found == EKV_OK) {
+        table.slots[place->index] = place->slot;
+        return EKV_OK;
+    }
+    ekv_memtable_insert(&table, place->index, place->slot);
+    txn->count = table.count;
+    return EKV_OK;
+}
+
 static int write(struct ekv_txn *txn, struct ekv_key key, uint8_t kind, const void *value,
                  size_t size)
 {
     struct ekv *db = txn->db;
-    struct ekv_memtable table = table_of(txn);
-    struct ekv_slot slot = {.hash = ekv_key_hash(key)};
-    uint64_t staged = staged_size(db, key, size), before;
-    uint32_t index;
-    int found = ekv_memtable_find(&table, &db->log, key, slot.hash, EKV_VERSION_MAX, &index);
-    if (found < 0)
-        return found;
-    if (found == EKV_NOT_FOUND && txn->count == txn->capacity)
-        return EKV_MEMORY;
-    if (found == EKV_OK && kind == EKV_RECORD_PUT &&
-        rewrite(txn, table.slots[index].address, value, size))
+    const struct ekv_slot *slots = txn->entries;
+    struct ekv_write how;
+    struct place place;
+    int error = place_find(txn, key, &place);
+    if (error)
+        return error;
+    if (place.found == EKV_OK && kind == EKV_RECORD_PUT &&
+        rewrite(txn, slots[place.index].address, value, size))
         return EKV_OK;
-    int error = reserved_size(txn, key, found, index, &before);
+    uint64_t staged = staged_size(db, key, size), before;
+    error = reserved_size(txn, key, place.found, place.index, &before);
     if (error)
         return error;
     /* What it replaces is garbage from then on. */
     uint64_t growth = kind == EKV_RECORD_DELETE || staged < before ? 0 : staged - before;
     error = ekv_write_begin(db, ekv_value_log_size(db, key, size), growth, 0);
-    if (error)
-        return error;
-    struct ekv_write how;
-    error = write_new(txn, key, &how);
+    if (!error)
+        error = write_new(txn, key, &how);
     if (error)
         return error;
     if (kind == EKV_RECORD_DELETE)
-        error = ekv_record_append(db, kind, key, &how, NULL, 0, &slot.address);
+        error = ekv_record_append(db, kind, key, &how, NULL, 0, &place.slot.address);
     else
-        error = ekv_value_append(db, key, &how, value, size, &slot.address);
-    if (!error && found == EKV_NOT_FOUND)
-        error = ekv_memtable_bound(&table, &db->log, key, false, &index);
-    if (error) {
-        db->appending = NULL; /* there may be a record now that is not in the table */
-        return error;
-    }
-    appended(txn, slot.address, txn->count == 0);
-    txn->pending_size += staged - before;
-    db->reserved_size += staged - before;
-    db->change++; /* cursors over the transaction look again */
-    if (found == EKV_OK) {
-        table.slots[index] = slot;
-        return EKV_OK;
-    }
-    ekv_memtable_insert(&table, index, slot);
-    txn->count = table.count;
-    return EKV_OK;
+        error = ekv_value_append(db, key, &how, value, size, &place.slot.address);
+    return place_fill(txn, &place, staged - before, error);
 }
 
 static int locked_write(struct ekv_txn *txn, struct ekv_key key, uint8_t kind, const void *value,
@@ -222,6 +256,47 @@ int ekv_txn_put(struct ekv_txn *txn, struct ekv_key key, const void *value, size
     return locked_write(txn, key, EKV_RECORD_PUT, value, size);
 }
 
+/* Adds to the value that the transaction has, of which every head but the last is garbage. */
+static int extend(struct ekv_txn *txn, struct ekv_key key, const void *bytes, size_t size)
+{
+    struct ekv *db = txn->db;
+    const struct ekv_slot *slots = txn->entries;
+    struct ekv_write how;
+    struct ekv_found old;
+    struct place place;
+    uint64_t staged = staged_size(db, key, size);
+    int error = place_find(txn, key, &place);
+    if (!error)
+        error = ekv_write_begin(
+            db, ekv_value_log_size(db, key, size) + ekv_value_lists_size(db, key), staged, 0);
+    if (!error)
+        error = write_new(txn, key, &how);
+    if (!error && place.found == EKV_OK) /* a collection may have moved it just now */
+        error = ekv_found_at(&db->log, slots[place.index].address, &old);
+    if (error)
+        return error;
+    bool begun = place.found == EKV_OK && ekv_record_kind(&old.record) != EKV_RECORD_DELETE;
+    if (begun && ekv_record_kind(&old.record) != EKV_RECORD_HEAD)
+        return EKV_INVALID;
+    error = ekv_value_extend(db, key, &how, begun ? &old : NULL, bytes, size, &place.slot.address);
+    error = place_fill(txn, &place, staged, error);
+    db->appending = NULL; /* a commit would cover all heads: it begins with the last once more */
+    return error;
+}
+
+int ekv_txn_append(struct ekv_txn *txn, struct ekv_key key, const void *bytes, size_t size)
+{
+    struct ekv *db = txn->db;
+    if (size == 0)
+        return EKV_INVALID;
+    if (key.size > ekv_format_key_size_max(ekv_format_of(db)) || size > UINT32_MAX)
+        return EKV_TOO_LARGE;
+    ekv_lock_write(db);
+    int error = ekv_write_end(db, extend(txn, key, bytes, size));
+    ekv_unlock_write(db);
+    return error;
+}
+
 static int lookup(struct ekv_txn *txn, struct ekv_key key, struct ekv_found *found)
 {
     struct ekv *db = txn->db;
@@ -230,7 +305,8 @@ static int lookup(struct ekv_txn *txn, struct ekv_key key, struct ekv_found *fou
     int error =
         ekv_memtable_find(&table, &db->log, key, ekv_key_hash(key), EKV_VERSION_MAX, &index);
     if (error == EKV_NOT_FOUND)
-        return ekv_lookup_live(db, key, txn->begin.version, found);
+        return ekv_lookup_live(db, key, txn->begin.db ? txn->begin.version : EKV_VERSION_MAX,
+                               found);
     if (error)
         return error;
     error = ekv_found_at(&db->log, table.slots[index].address, found);

@@ -40,6 +40,19 @@ static int node_open(struct ekv *db, const struct ekv_record *record, struct nod
     return EKV_OK;
 }
 
+int ekv_value_node(struct ekv *db, const struct ekv_record *record, uint32_t *level,
+                   uint32_t *links, uint32_t *count)
+{
+    struct node node;
+    int error = node_open(db, record, &node);
+    if (error)
+        return error;
+    *level = node.level;
+    *links = node.links;
+    *count = node.count;
+    return EKV_OK;
+}
+
 struct link {
     uint32_t address;
     uint32_t size;
@@ -259,10 +272,9 @@ static int piece_assume(struct ekv *db, const struct ekv_record *head, const str
     return piece->layout.size <= room - offset ? EKV_OK : ekv_corrupt();
 }
 
-/* `chunks`: chunks are read and checked, too. */
-static int visit_tree(struct ekv *db, const struct ekv_record *record, bool chunks,
-                      int (*visit)(struct ekv *db, const struct ekv_record *record, void *context),
-                      void *context)
+int ekv_value_visit(struct ekv *db, const struct ekv_record *record, bool chunks,
+                    int (*visit)(struct ekv *db, const struct ekv_record *record, void *context),
+                    void *context)
 {
     uint32_t nodes[EKV_VALUE_LEVELS], places[EKV_VALUE_LEVELS];
     struct node node;
@@ -308,13 +320,6 @@ static int visit_tree(struct ekv *db, const struct ekv_record *record, bool chun
     return error == EKV_NOT_FOUND ? ekv_corrupt() : error;
 }
 
-int ekv_value_visit(struct ekv *db, const struct ekv_record *record,
-                    int (*visit)(struct ekv *db, const struct ekv_record *record, void *context),
-                    void *context)
-{
-    return visit_tree(db, record, true, visit, context);
-}
-
 /* A piece lies before what links it; where it does not, its sector was used again since. */
 static int predates(struct ekv *db, const struct ekv_record *record, void *context)
 {
@@ -333,7 +338,7 @@ int ekv_value_whole(struct ekv *db, const struct ekv_found *found)
     struct ekv_found head = *found;
     if (ekv_record_kind(&found->record) != EKV_RECORD_HEAD)
         return EKV_OK;
-    return ekv_value_visit(db, &found->record, predates, &head);
+    return ekv_value_visit(db, &found->record, true, predates, &head);
 }
 
 static void add(struct ekv *db, uint32_t address, uint32_t size)
@@ -371,7 +376,7 @@ int ekv_value_count(struct ekv *db, const struct ekv_record *record, bool add)
 {
     if (ekv_record_kind(record) == EKV_RECORD_DELETE)
         return EKV_OK; /* goes with the merge that reaches the oldest run */
-    return visit_tree(db, record, false, add ? count_in : count_out, NULL);
+    return ekv_value_visit(db, record, false, add ? count_in : count_out, NULL);
 }
 
 /* --- Moving ---------------------------------------------------------------------------------- */

@@ -18,8 +18,14 @@ EKV_MUST_CHECK int ekv_value_size(struct ekv *db, const struct ekv_record *recor
 EKV_MUST_CHECK int ekv_value_read(struct ekv *db, const struct ekv_found *found, uint64_t offset,
                                   void *buffer, size_t capacity, size_t *size);
 
-/* Calls `visit` with every record of a value: the record itself and those of its tree. */
-EKV_MUST_CHECK int ekv_value_visit(struct ekv *db, const struct ekv_record *record,
+/* Level of a head or list record, and where in the record how many links stand.
+ * Errors: EKV_CORRUPT. */
+EKV_MUST_CHECK int ekv_value_node(struct ekv *db, const struct ekv_record *record, uint32_t *level,
+                                  uint32_t *links, uint32_t *count);
+
+/* Calls `visit` with every record of a value: the record itself and those of its tree, read and
+ * checked, but for chunks without `chunks`: their place and size alone are told, as links say. */
+EKV_MUST_CHECK int ekv_value_visit(struct ekv *db, const struct ekv_record *record, bool chunks,
                                    int (*visit)(struct ekv *db, const struct ekv_record *record,
                                                 void *context),
                                    void *context);

@@ -21,7 +21,7 @@ enum {
     READY_FADE = 16,   /* writes in which the largest one of late is forgotten */
     BLOAT_PART = 8, /* the part of the flash that the index may take beside one run of all keys */
     VAIN_MAX = 4,   /* collections in a row that gained nothing */
-    SWEEP_MIN = 16, /* sectors that a write lacks, from which on dead ones are taken together */
+    MANY = 16,      /* sectors; who lacks more does not look for the best of all to collect */
 };
 
 static uint32_t body_size(const struct ekv *db)
@@ -144,25 +144,11 @@ static bool may_collect(const struct ekv *db, uint32_t floor)
            ekv_sectors_available(&db->sectors) > floor;
 }
 
-/* A large write that lacks many sectors takes all that are dead at once: to choose each of them as
- * the best of all would take longer than the write. */
-static int sweep(struct ekv *db, uint32_t need)
-{
-    uint32_t have = ekv_sectors_available(&db->sectors) + db->sectors.counts[EKV_SECTOR_EMPTIED];
-    if (have + SWEEP_MIN > need || db->retain_span > 0)
-        return EKV_OK;
-    int error = ekv_gc_sweep(db, need - have);
-    return error == EKV_FULL ? EKV_OK : error;
-}
-
 static int collect_room(struct ekv *db, uint64_t size, uint32_t floor)
 {
     uint32_t tries = 2 * ekv_format_of(db)->geometry.sector_count, vain = 0;
     if (ekv_sectors_available(&db->sectors) < sectors_for(db, size) + floor)
         release_rested(db);
-    int swept = sweep(db, sectors_for(db, size) + floor);
-    if (swept)
-        return swept;
     for (; tries > 0 && vain < VAIN_MAX; tries--) {
         uint32_t need = sectors_for(db, size) + floor;
         uint32_t available = ekv_sectors_available(&db->sectors);
@@ -175,7 +161,9 @@ static int collect_room(struct ekv *db, uint64_t size, uint32_t floor)
             error = ekv_merge_force(db);
         else if (available + emptied < need && (available > 1 || emptied == 0) &&
                  may_collect(db, floor))
-            error = ekv_gc(db, vain > 0 ? EKV_GC_EXACTLY : EKV_GC_ANY);
+            error = ekv_gc(db, vain > 0                            ? EKV_GC_EXACTLY
+                               : available + emptied + MANY < need ? EKV_GC_MANY
+                                                                   : EKV_GC_ANY);
         vain = error || room_of(db) > room ? 0 : vain + 1;
         if (error == EKV_NOT_FOUND || error == EKV_FULL)
             error = find_more(db);

@@ -2,7 +2,8 @@
  *
  * The transaction is executed from its begin for each cut: what it appends before its commit must
  * leave no trace either. Its keys are numbers; every third one is in the store before, with another
- * value; every seventh of those is deleted by the transaction.
+ * value; every seventh of those is deleted by the transaction. Every fifth value it writes in two
+ * pieces.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -65,6 +66,12 @@ static void prepare(void *context)
     }
 }
 
+static int put_in_pieces(struct ekv_txn *txn, struct ekv_key key, const char *value)
+{
+    int error = ekv_txn_append(txn, key, value, 4);
+    return error ? error : ekv_txn_append(txn, key, value + 4, strlen(value + 4));
+}
+
 static void transact(void *context)
 {
     struct big *big = context;
@@ -74,8 +81,10 @@ static void transact(void *context)
     for (uint32_t i = 0; !error && i < big->keys; i++) {
         if (is_deleted(i) && was_there(i))
             error = ekv_txn_delete(&txn, key_of(bytes, i));
-        else
+        else if (i % 5 > 0)
             error = ekv_txn_put(&txn, key_of(bytes, i), "new value", 9);
+        else
+            error = put_in_pieces(&txn, key_of(bytes, i), "new value");
     }
     if (!error)
         error = ekv_txn_commit(&txn);

@@ -200,7 +200,7 @@ static void cover_entry(struct cover *map, uint32_t address)
     assert_int_equal(ekv_lookup_same(db, &record, &current), EKV_OK);
     map->owner = owner_of(db, &map->world->models.committed, &record);
     if (current.record.address == address)
-        assert_int_equal(ekv_value_visit(db, &record, cover_record, map), EKV_OK);
+        assert_int_equal(ekv_value_visit(db, &record, true, cover_record, map), EKV_OK);
     else
         cover(map, address, record.layout.size, RECORD);
 }
