@@ -15,7 +15,7 @@ int change_admit(struct fs *fs, size_t key_size, uint64_t value_size)
 {
     uint64_t reserved = 0;
     uint64_t cost = space_cost(&fs->space, key_size, value_size);
-    int error = space_reserve(&fs->space, &reserved, cost);
+    int error = space_reserve(&fs->space, &reserved, cost, 0);
     if (!error)
         space_release(&fs->space, &reserved);
     return error;

@@ -8,6 +8,7 @@
 
 #include "file.h"
 #include "report.h"
+#include "spill.h"
 
 enum { COMPARE_SIZE = 64 * 1024, COMMIT_TIME_SLACK = 1000000 };
 
@@ -52,7 +53,17 @@ static void settle_mtime(struct fs *fs, struct file *file)
         notify_attr(&fs->notify, file->node->id);
 }
 
-static int commit_value(struct file *file, const struct key *key, bool same)
+/* The value is on flash already. */
+static int commit_spill(struct file *file, const struct key *key, const struct attr_record *record,
+                        bool *committed)
+{
+    struct batch *batch = spill_batch(file);
+    int error = record ? batch_attr(batch, key->bytes, key->size, record) : 0;
+    return error ? error : batch_commit_appended(batch, ekv_key(key->bytes, key->size), committed);
+}
+
+/* `committed` is told of a file that spills. */
+static int commit_value(struct file *file, const struct key *key, bool same, bool *committed)
 {
     struct attr_record record;
     struct view *view = file->node->view;
@@ -76,6 +87,8 @@ static int commit_value(struct file *file, const struct key *key, bool same)
         attr_merge(&record.file, &file->attr);
         record.has_file = true;
     }
+    if (file->spill)
+        return commit_spill(file, key, aside ? &record : NULL, committed);
     if (!aside)
         return same ? 0 : view_put(view, name, file->data, file->size);
     struct batch batch;
@@ -92,26 +105,49 @@ static int commit_value(struct file *file, const struct key *key, bool same)
     return error;
 }
 
+/* With the file's lock: for writing, if it spills. */
+static int commit_content(struct fs *fs, struct file *file, const struct key *key)
+{
+    bool same = false;
+    int error = 0;
+    if (file->spill) {
+        error = spill_complete(file, key);
+        if (error == EAGAIN) /* as a whole, then */
+            error = spill_undo(file);
+    }
+    if (!error && !file->created && !file->spill)
+        error = same_as_stored(file, ekv_key(key->bytes, key->size), &same);
+    if (error)
+        return error;
+    if (!same)
+        settle_mtime(fs, file);
+    bool spilled = file->spill, committed = false;
+    error = commit_value(file, key, same, &committed);
+    fs->store.commit_time = 0;
+    if (spilled && committed)
+        file_spilled(fs, file);
+    return error;
+}
+
 int file_commit_locked(struct fs *fs, struct file *file)
 {
     struct key key = {0};
-    bool same = false;
     pthread_rwlock_rdlock(&file->lock);
+    bool spilled = file->spill; /* which only the writer lock changes */
+    if (spilled) {
+        pthread_rwlock_unlock(&file->lock);
+        pthread_rwlock_wrlock(&file->lock);
+    }
     uint64_t change = file->change;
     bool needed = (file->dirty || file->created || file->attr_dirty) && !file->dead;
     int error = needed ? node_key(&fs->nodes, file->node, &key, NULL) : 0;
     if (needed && !error && key.size > fs->store.key_size_max)
         error = ENAMETOOLONG;
-    if (needed && !error && !file->created)
-        error = same_as_stored(file, ekv_key(key.bytes, key.size), &same);
-    if (needed && !error) {
-        if (!same)
-            settle_mtime(fs, file);
-        error = commit_value(file, &key, same);
-        fs->store.commit_time = 0;
-    }
-    pthread_rwlock_unlock(&file->lock);
     if (needed && !error)
+        error = commit_content(fs, file, &key);
+    bool settled = spilled && !file->dirty;
+    pthread_rwlock_unlock(&file->lock);
+    if (needed && !error && !settled)
         file_settled(fs, file, change);
     key_free(&key);
     return error;

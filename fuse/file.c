@@ -1,9 +1,10 @@
 /* Files that are open or hold uncommitted changes.
  *
- * Invariants: a dirty file is loaded, and has space reserved for its size unless it is dead. While
- * a commit writes the content out it holds the file's lock shared, so readers go on and writers
- * wait; a change that slips in between that and the end of the commit leaves the file dirty.
- * Content stays in memory after a commit as long as somebody has the file open for writing.
+ * Invariants: a dirty file is loaded, and has space reserved for its size unless it is dead; what
+ * of a large one lies on flash (spill.h) is reserved there. While a commit writes the content out
+ * it holds the file's lock shared, so readers go on and writers wait; a change that slips in
+ * between that and the end of the commit leaves the file dirty. Content stays in memory after a
+ * commit as long as somebody has the file open for writing.
  *
  * After a crash the store has what was last committed, whole.
  */
@@ -17,6 +18,7 @@
 #include "buffer.h"
 #include "loop.h"
 #include "report.h"
+#include "spill.h"
 #include "xattr.h"
 
 enum { KEPT_SIZE_MAX = 64 * 1024 };
@@ -109,6 +111,7 @@ void file_release(struct fs *fs, struct file *file)
     space_release(&fs->space, &file->reserved);
     node_unref(&fs->nodes, file->node);
     pthread_rwlock_destroy(&file->lock);
+    assert(!file->spill);
     buffer_give(file->data, file->capacity);
     free(file->xattrs);
     free(file);
@@ -140,8 +143,10 @@ static bool has_writers(struct fs *fs, const struct file *file)
 /* --- Content -----------------------------------------------------------------------------------
  */
 
+/* Room in memory for a content of `size` bytes. */
 static bool make_room(struct file *file, size_t size)
 {
+    size -= file->base;
     if (size <= file->capacity)
         return true;
     size_t capacity = file->capacity + file->capacity / 2;
@@ -151,8 +156,8 @@ static bool make_room(struct file *file, size_t size)
         capacity = 256;
     uint8_t *data = buffer_take(size, &capacity);
     if (data) {
-        if (file->size > 0)
-            memcpy(data, file->data, file->size);
+        if (file->size > file->base)
+            memcpy(data, file->data, file->size - file->base);
         buffer_give(file->data, file->capacity);
     } else {
         data = realloc(file->data, capacity);
@@ -164,8 +169,10 @@ static bool make_room(struct file *file, size_t size)
     return true;
 }
 
+/* With the writer lock, if it spills. */
 static void drop_content(struct file *file)
 {
+    spill_drop(file);
     buffer_give(file->data, file->capacity);
     file->data = NULL;
     file->size = file->capacity = 0;
@@ -202,6 +209,24 @@ static int read_store(struct fs *fs, struct file *file, uint64_t offset, void *b
     return error;
 }
 
+/* Reads what is loaded. With the file's lock. */
+static int read_loaded(const struct file *file, uint64_t offset, uint8_t *buffer, size_t size,
+                       size_t *got)
+{
+    int error = 0;
+    if (offset >= file->size)
+        return 0;
+    if (offset < file->base)
+        error = spill_read(file, (size_t)offset, buffer, size, got);
+    if (error || *got == size)
+        return error;
+    size_t begin = (size_t)offset + *got;
+    size_t length = file->size - begin < size - *got ? file->size - begin : size - *got;
+    memcpy(buffer + *got, file->data + (begin - file->base), length);
+    *got += length;
+    return 0;
+}
+
 int file_read(struct fs *fs, struct file *file, uint64_t offset, void *buffer, size_t size,
               size_t *got)
 {
@@ -210,14 +235,12 @@ int file_read(struct fs *fs, struct file *file, uint64_t offset, void *buffer, s
     for (;;) {
         pthread_rwlock_rdlock(&file->lock);
         bool loaded = file->loaded;
-        if (loaded && offset < file->size) {
-            *got = file->size - offset < size ? file->size - (size_t)offset : size;
-            memcpy(buffer, file->data + offset, *got);
-        }
+        if (loaded)
+            error = read_loaded(file, offset, buffer, size, got);
         uint64_t change = file->change;
         pthread_rwlock_unlock(&file->lock);
         if (loaded)
-            return 0;
+            return error;
         error = read_store(fs, file, offset, buffer, size, got);
         pthread_rwlock_rdlock(&file->lock);
         bool same = file->change == change && !(file->loaded && error);
@@ -234,7 +257,9 @@ static int reserve(struct fs *fs, struct file *file, uint64_t size)
         return 0;
     if (file->reserved == 0)
         file->key_size = node_key_size(&fs->nodes, file->node);
-    return space_reserve(&fs->space, &file->reserved, space_cost(&fs->space, file->key_size, size));
+    uint64_t staged = file->base ? space_cost(&fs->space, file->key_size, file->base) : 0;
+    return space_reserve(&fs->space, &file->reserved, space_cost(&fs->space, file->key_size, size),
+                         staged);
 }
 
 static void changed(struct file *file)
@@ -257,7 +282,7 @@ static int resize(struct fs *fs, struct file *file, uint64_t size, uint64_t zero
         if (!make_room(file, (size_t)size))
             return ENOMEM;
         if (zeroed > file->size)
-            memset(file->data + file->size, 0, (size_t)zeroed - file->size);
+            memset(file->data + (file->size - file->base), 0, (size_t)zeroed - file->size);
     }
     file->size = (size_t)size;
     return 0;
@@ -271,6 +296,56 @@ static int refuse_ended(const struct file *file)
     return report_refusal(EIO, "the transaction that the file was in has ended");
 }
 
+/* Locks the file for a change of `size` bytes at `offset`; the writer lock, too, if that may change
+ * what is on flash of it. */
+static bool lock_to_change(struct fs *fs, struct file *file, uint64_t offset, size_t size)
+{
+    pthread_rwlock_wrlock(&file->lock);
+    if (!spill_is_due(file, offset, size))
+        return false;
+    pthread_rwlock_unlock(&file->lock);
+    store_write(&fs->store);
+    pthread_rwlock_wrlock(&file->lock);
+    return true;
+}
+
+static void unlock_changed(struct fs *fs, struct file *file, bool writer)
+{
+    pthread_rwlock_unlock(&file->lock);
+    if (writer)
+        store_write_end(&fs->store);
+}
+
+/* What spills is in memory as a whole again. */
+static int bring_back(struct fs *fs, struct file *file)
+{
+    int error = spill_undo(file);
+    return error ? error : reserve(fs, file, file->size);
+}
+
+static int write_memory(struct fs *fs, struct file *file, uint64_t offset, const void *bytes,
+                        size_t size)
+{
+    uint64_t end = offset + size;
+    int error = 0;
+    if (end > file->size || !file->dirty)
+        error = resize(fs, file, end > file->size ? end : file->size, offset);
+    if (!error)
+        memcpy(file->data + ((size_t)offset - file->base), bytes, size);
+    return error;
+}
+
+/* What comes at the end of a spill need not be in memory first. */
+static int write_through(struct fs *fs, struct file *file, const void *bytes, size_t size)
+{
+    int error = reserve(fs, file, file->size + size);
+    if (!error)
+        error = spill_add(file, bytes, size);
+    if (!error)
+        file->size = file->base = file->size + size;
+    return error;
+}
+
 int file_write(struct fs *fs, struct file *file, uint64_t offset, const void *bytes, size_t size)
 {
     int ended = refuse_ended(file);
@@ -278,17 +353,25 @@ int file_write(struct fs *fs, struct file *file, uint64_t offset, const void *by
         return ended;
     if (offset > SIZE_MAX / 2 - size)
         return EFBIG;
-    pthread_rwlock_wrlock(&file->lock);
+    bool writer = lock_to_change(fs, file, offset, size);
     int error = load(fs, file);
-    size_t old_size = file->size;
-    if (!error && (offset + size > file->size || !file->dirty))
-        error = resize(fs, file, offset + size > old_size ? offset + size : old_size, offset);
+    if (!error && file->spill && offset < file->base)
+        error = bring_back(fs, file);
+    bool behind = offset >= file->size;
+    if (!error && size > 0 && spill_takes(file, offset, size))
+        error = write_through(fs, file, bytes, size);
+    else if (!error && size > 0)
+        error = write_memory(fs, file, offset, bytes, size);
     if (!error && size > 0) {
-        memcpy(file->data + offset, bytes, size);
         changed(file);
+        file->sequential &= behind;
+        if (writer && file->sequential)
+            error = spill_more(fs, file);
     }
+    if (!error && file->spill)
+        error = reserve(fs, file, file->size); /* less, for what is on flash by now */
     file->broken = error == ENOSPC || error == EFBIG;
-    pthread_rwlock_unlock(&file->lock);
+    unlock_changed(fs, file, writer);
     return error;
 }
 
@@ -299,23 +382,31 @@ int file_resize(struct fs *fs, struct file *file, uint64_t size)
         return ended;
     if (size > SIZE_MAX / 2)
         return EFBIG;
-    pthread_rwlock_wrlock(&file->lock);
+    bool writer = lock_to_change(fs, file, size, 0);
     int error = 0;
+    if (size == 0)
+        spill_drop(file);
     if (size == 0 && !file->loaded) { /* no need to read what is dropped */
         file->loaded = true;
         file->size = 0;
     } else {
         error = load(fs, file);
     }
+    if (!error && file->spill && size < file->base)
+        error = bring_back(fs, file);
     if (!error)
         error = resize(fs, file, size, size);
     if (!error)
         changed(file);
-    if (!error && size == 0)
+    if (!error)
+        file->sequential = size == 0;
+    if (!error && size == 0) {
+        file->same = 0;
         file->replaced = !file->created;
-    else if (error && !file->dirty && !file->created)
+    } else if (error && !file->dirty && !file->created) {
         drop_content(file);
-    pthread_rwlock_unlock(&file->lock);
+    }
+    unlock_changed(fs, file, writer);
     return error;
 }
 
@@ -324,6 +415,7 @@ void file_create(struct file *file, const struct attr *attr)
     pthread_rwlock_wrlock(&file->lock);
     file->loaded = true;
     file->created = true;
+    file->sequential = true;
     changed(file);
     file->attr = *attr;
     pthread_rwlock_unlock(&file->lock);
@@ -333,6 +425,8 @@ int file_detach(struct fs *fs, struct file *file)
 {
     pthread_rwlock_wrlock(&file->lock);
     int error = load(fs, file);
+    if (!error && file->spill)
+        error = bring_back(fs, file);
     if (!error)
         error = xattr_keep(fs, file);
     pthread_rwlock_unlock(&file->lock);
@@ -439,6 +533,7 @@ bool file_set_attr(struct file *file, const struct attr *attr)
 static void forget_changes(struct file *file)
 {
     file->dirty = file->attr_dirty = file->xattrs_dirty = file->replaced = false;
+    file->sequential = false;
     memset(&file->attr, 0, sizeof file->attr);
     free(file->xattrs);
     file->xattrs = NULL;
@@ -482,6 +577,7 @@ void file_discard(struct fs *fs, struct file *file)
     store_write(&fs->store);
     pthread_rwlock_wrlock(&file->lock);
     bool created = file->created && !file->dead;
+    spill_drop(file);
     if (created) {
         file->dead = true;
         space_release(&fs->space, &file->reserved);
@@ -527,4 +623,22 @@ void file_settled(struct fs *fs, struct file *file, uint64_t change)
             drop_content(file);
     }
     pthread_rwlock_unlock(&file->lock);
+}
+
+void file_spilled(struct fs *fs, struct file *file)
+{
+    spill_committed(file);
+    file->created = file->broken = false;
+    forget_changes(file);
+    space_release(&fs->space, &file->reserved);
+    drop_content(file);
+}
+
+void file_abandon_spill(struct fs *fs, struct file *file)
+{
+    pthread_rwlock_rdlock(&file->lock);
+    bool spills = file->spill;
+    pthread_rwlock_unlock(&file->lock);
+    if (spills)
+        file_discard(fs, file);
 }

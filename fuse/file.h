@@ -18,9 +18,13 @@ struct file {
     unsigned writers; /* handles that can write; likewise */
 
     pthread_rwlock_t lock; /* guards what follows */
-    uint8_t *data;         /* the whole content, if `loaded` */
-    size_t size, capacity;
+    uint8_t *data;         /* the content from `base` on, if `loaded` */
+    size_t size, capacity; /* of the whole content; of `data` */
+    size_t base;           /* 0 unless it spills */
+    struct spill *spill;   /* NULL, or where what lies before `base` is: spill.h */
     bool loaded;
+    bool sequential;     /* all of it was written in order, from an empty file on */
+    size_t same;         /* up to here it was found to be what is committed */
     bool dirty;          /* not committed as it is here */
     atomic_bool created; /* the store has no such key yet */
     bool dead;           /* it has no name any more: nothing is committed */
@@ -90,6 +94,10 @@ void file_renew(struct file *file);
 
 /* What the file held when `change` was counted is committed. */
 void file_settled(struct fs *fs, struct file *file, uint64_t change);
+/* The same of a file that spilled; with its lock. */
+void file_spilled(struct fs *fs, struct file *file);
+/* Nobody will commit what a file has on flash. */
+void file_abandon_spill(struct fs *fs, struct file *file);
 
 /* Commits what is not committed, also a broken content. */
 EKV_MUST_CHECK int file_commit(struct fs *fs, struct file *file);

@@ -34,8 +34,8 @@ static void handle_close(struct fs *fs, struct opened *opened)
 {
     struct handle *handle = (struct handle *)opened;
     opened_remove(fs, opened);
-    if (handle->file && handle->writes)
-        file_writer_end(fs, handle->file);
+    if (handle->file && handle->writes && file_writer_end(fs, handle->file))
+        file_abandon_spill(fs, handle->file);
     file_release(fs, handle->file);
     free(handle->text);
     free(handle);
@@ -443,6 +443,8 @@ void op_release(fuse_req_t request, fuse_ino_t id, struct fuse_file_info *info)
             pthread_mutex_unlock(&fs->nodes.lock);
             notify_attr(&fs->notify, node->id); /* it may know those of a file that never was */
         }
+        if (last)
+            file_abandon_spill(fs, handle->file);
     }
     handle_free(fs, handle);
     fuse_reply_err(request, 0);

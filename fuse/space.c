@@ -47,17 +47,18 @@ static void look(struct space *space)
     space->available = used < stat.capacity_size ? stat.capacity_size - used : 0;
 }
 
-int space_reserve(struct space *space, uint64_t *reserved, uint64_t cost)
+int space_reserve(struct space *space, uint64_t *reserved, uint64_t cost, uint64_t staged)
 {
     int error = 0;
     pthread_mutex_lock(&space->lock);
-    uint64_t others = space->reserved - *reserved;
+    uint64_t others = space->reserved - *reserved, whole = cost;
+    cost = cost > staged ? cost - staged : 0;
     look(space);
-    if (cost > space->capacity)
+    if (whole > space->capacity)
         error = report_refusal(EFBIG,
                                "a value of %llu bytes does not fit into this image: it can "
                                "hold %llu in all",
-                               (unsigned long long)cost, (unsigned long long)space->capacity);
+                               (unsigned long long)whole, (unsigned long long)space->capacity);
     else if (cost > *reserved && others + cost > space->available && space->pinned > 0)
         error =
             report_refusal(ENOSPC,

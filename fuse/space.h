@@ -24,9 +24,10 @@ void space_init(struct space *space, struct store *store);
 /* Bytes of log that a value takes, at most. */
 uint64_t space_cost(const struct space *space, size_t key_size, uint64_t value_size);
 
-/* Changes a reservation from `*reserved` to `cost`. EFBIG: it would not fit into an empty store
- * either; ENOSPC. Then nothing changed. */
-EKV_MUST_CHECK int space_reserve(struct space *space, uint64_t *reserved, uint64_t cost);
+/* Changes a reservation from `*reserved` to `cost`, less what of it a transaction has staged.
+ * EFBIG: it would not fit into an empty store either; ENOSPC. Then nothing changed. */
+EKV_MUST_CHECK int space_reserve(struct space *space, uint64_t *reserved, uint64_t cost,
+                                 uint64_t staged);
 void space_release(struct space *space, uint64_t *reserved);
 
 /* What statfs tells: bytes in all and bytes that can still be written. */

@@ -356,6 +356,41 @@ int batch_commit(struct batch *batch)
     return store_errno(error);
 }
 
+int batch_commit_appended(struct batch *batch, struct ekv_key key, bool *committed)
+{
+    struct store *store = batch->view->store;
+    flat_put_begin(&store->flat, key.bytes, key.size, &batch->flat);
+    int error = staging_commit(batch->staging, store, committed);
+    flat_put_end(&store->flat, &batch->flat);
+    return store_errno(error);
+}
+
+void batch_unpin(struct batch *batch)
+{
+    ekv_txn_unpin(&batch->staging->txn);
+}
+
+int batch_append(struct batch *batch, struct ekv_key key, const void *bytes, size_t size)
+{
+    int error = ekv_txn_append(&batch->staging->txn, key, bytes, size);
+    if (!error)
+        error = store_changed(batch->view->store, false);
+    return store_errno(error);
+}
+
+int batch_get(struct batch *batch, struct ekv_key key, uint64_t offset, void *buffer,
+              size_t capacity, size_t *size)
+{
+    return store_errno(ekv_txn_get(&batch->staging->txn, key, offset, buffer, capacity, size));
+}
+
+bool batch_conflicts(struct batch *batch, const void *key, size_t size)
+{
+    struct ekv_txn *txn = &batch->staging->txn;
+    return ekv_txn_check(txn, ekv_key(key, size)) != EKV_OK ||
+           ekv_txn_check(txn, aside_key(key, size)) != EKV_OK;
+}
+
 void batch_abort(struct batch *batch)
 {
     if (!view_is_live(batch->view)) {

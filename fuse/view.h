@@ -134,6 +134,21 @@ EKV_MUST_CHECK int batch_attr(struct batch *batch, const void *key, size_t size,
                               const struct attr_record *record);
 /* Ends the batch either way; with -o sync the commit is durable when this returns. */
 EKV_MUST_CHECK int batch_commit(struct batch *batch);
+
+/* For a batch in the live store that stays open while a value is added to, piece by piece. */
+void batch_unpin(struct batch *batch);
+EKV_MUST_CHECK int batch_append(struct batch *batch, struct ekv_key key, const void *bytes,
+                                size_t size);
+/* Reads what it wrote. */
+EKV_MUST_CHECK int batch_get(struct batch *batch, struct ekv_key key, uint64_t offset, void *buffer,
+                             size_t capacity, size_t *size);
+/* Whether somebody else committed something to the key, or beside it, since the batch began. */
+bool batch_conflicts(struct batch *batch, const void *key, size_t size);
+/* As batch_commit, of a value that was added to; but unless it is `*committed` it is open as it
+ * was.
+ */
+EKV_MUST_CHECK int batch_commit_appended(struct batch *batch, struct ekv_key key, bool *committed);
+
 /* In a stage what was written cannot be taken back: the stage cannot be committed any more. */
 void batch_abort(struct batch *batch);
 
