@@ -15,7 +15,7 @@
 #include "loop.h"
 #include "report.h"
 
-enum { WORKER_PAUSE_NS = 20 * 1000 * 1000 };
+enum { WORKER_PAUSE_NS = 20 * 1000 * 1000, SLOW_NS = 200 * 1000 };
 
 /* --- What the engine is given ------------------------------------------------------------------
  */
@@ -75,11 +75,20 @@ static int flash_erase(void *context, uint32_t sector)
     return store->flash->driver->erase(store->flash->context, sector);
 }
 
+/* Where there is no disk below, a sync takes less time than a change of threads. The first one that
+ * does take long is noticed by the thread that stands by. */
 static int flash_sync(void *context, bool barrier_only)
 {
-    const struct ekv_flash *flash = ((const struct store *)context)->flash;
-    loop_hand_over();
-    return flash->driver->sync(flash->context, barrier_only);
+    struct store *store = context;
+    struct timespec begin, end;
+    if (atomic_load(&store->slow))
+        loop_hand_over();
+    clock_gettime(CLOCK_MONOTONIC, &begin);
+    int error = store->flash->driver->sync(store->flash->context, barrier_only);
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    int64_t took = (int64_t)(end.tv_sec - begin.tv_sec) * 1000000000 + end.tv_nsec - begin.tv_nsec;
+    atomic_store(&store->slow, took > SLOW_NS);
+    return error;
 }
 
 static void flash_prefetch(void *context, uint32_t address, uint32_t size)

@@ -22,6 +22,7 @@ struct store {
     const struct ekv_flash *flash; /* that it lies in */
     struct ekv_flash engine_flash; /* the same, as the engine is given it */
     struct ekv_flash_driver driver;
+    atomic_bool slow; /* the last sync took longer than others should wait */
     struct ekv_geometry geometry;
     uint32_t key_size_max;
     bool read_only;
