@@ -167,7 +167,7 @@ static void remember(struct flat *flat, const struct search *search)
     pthread_mutex_unlock(&flat->lock);
 }
 
-/* Goes on to the key that the cursor stands on. False: a directory ends the range before it, or it
+/* Goes on to a key. False: a directory ends the range before it, or it
  * is too long to end one. */
 static bool pass(struct flat_range *range, const uint8_t *key, size_t size)
 {
@@ -184,17 +184,18 @@ static bool pass(struct flat_range *range, const uint8_t *key, size_t size)
     return true;
 }
 
-/* Walks from the low end of a range on. */
-static int walk(struct view *live, struct flat_range *range)
+/* Walks the keys of a space from the low end of a range on. */
+static int walk(struct view *live, uint8_t space, struct flat_range *range)
 {
     struct view_cursor cursor;
     uint8_t key[FLAT_KEY_MAX];
     bool more = true;
     size_t size;
     range->high = range->low;
-    int error = view_cursor_open(live, &cursor, EKV_USER);
+    struct ekv_key low = {range->low.bytes, range->low.size, space, 0};
+    int error = view_cursor_open(live, &cursor, space);
     if (!error)
-        error = view_cursor_seek(&cursor, ekv_key(range->low.bytes, range->low.size));
+        error = view_cursor_seek(&cursor, low);
     for (unsigned i = 0; !error && more && i < range->ahead; i++) {
         if (i > 0)
             error = view_cursor_next(&cursor);
@@ -207,6 +208,29 @@ static int walk(struct view *live, struct flat_range *range)
     return range->open ? 0 : error;
 }
 
+/* What holds of the keys of both spaces. */
+static int walk_both(struct view *live, struct flat_range *range)
+{
+    struct flat_range aside = *range;
+    int error = walk(live, EKV_USER, range);
+    if (!error)
+        error = walk(live, EKV_ASIDE, &aside);
+    if (!error && !aside.open &&
+        (range->open || compare_bound(&aside.high, range->high.bytes, range->high.size) < 0)) {
+        range->high = aside.high;
+        range->open = false;
+    }
+    return error;
+}
+
+bool flat_knows(struct flat *flat, const uint8_t *prefix, size_t size)
+{
+    pthread_mutex_lock(&flat->lock);
+    bool known = range_of(flat, prefix, size);
+    pthread_mutex_unlock(&flat->lock);
+    return known;
+}
+
 int flat_has_prefix(struct flat *flat, struct view *live, const uint8_t *prefix, size_t size,
                     bool *found)
 {
@@ -217,7 +241,7 @@ int flat_has_prefix(struct flat *flat, struct view *live, const uint8_t *prefix,
     if (look(flat, prefix, size, &search))
         return 0;
     struct flat_range *range = &search.range;
-    int error = walk(live, range);
+    int error = walk_both(live, range);
     if (error)
         return error;
     if (range->open || compare_bound(&range->high, range->low.bytes, range->low.size) > 0)

@@ -64,23 +64,32 @@ static int find_part(struct view *view, struct tree_name *found)
     return error;
 }
 
+/* Whether a prefix is that of a directory: it has a record, or a key lies below it. */
+static int find_directory(struct view *view, struct tree_name *found)
+{
+    struct walk_entry *entry = &found->entry;
+    const struct key *prefix = &entry->key;
+    struct flat *flat = view_is_live(view) ? &view->store->flat : NULL;
+    entry->directory = true;
+    if (flat && flat_knows(flat, prefix->bytes, prefix->size))
+        return 0;
+    int error = find_attr(view, entry);
+    found->exists = entry->has_attr;
+    if (error || found->exists)
+        return error;
+    return flat ? flat_has_prefix(flat, view, prefix->bytes, prefix->size, &found->exists)
+                : view_has_prefix(view, EKV_USER, prefix->bytes, prefix->size, &found->exists);
+}
+
 /* A whole component: a directory if anything makes it one, else a file. */
 static int find_component(struct view *view, size_t max, struct tree_name *found)
 {
     struct walk_entry *entry = &found->entry;
     if (entry->key.size == max) /* no key goes on behind it */
         return find_file(view, found);
-    entry->directory = true;
     int error = append(&entry->key, "/", 1);
     if (!error)
-        error = find_attr(view, entry);
-    found->exists = entry->has_attr;
-    const struct key *prefix = &entry->key;
-    if (!error && !found->exists && view_is_live(view))
-        error =
-            flat_has_prefix(&view->store->flat, view, prefix->bytes, prefix->size, &found->exists);
-    else if (!error && !found->exists)
-        error = view_has_prefix(view, EKV_USER, prefix->bytes, prefix->size, &found->exists);
+        error = find_directory(view, found);
     if (!error && found->exists)
         return 0;
     entry->directory = false;

@@ -305,7 +305,7 @@ static int batch_write(struct batch *batch, struct ekv_key key, const void *valu
     enum touched_kind kind = key.space == EKV_USER ? TOUCHED_PUT : TOUCHED_PUT_ASIDE;
     if (view->touched && !touched_write(view->touched, kind, key.bytes, key.size))
         return ENOMEM;
-    if (view_is_live(view) && value && key.space == EKV_USER)
+    if (view_is_live(view) && value)
         flat_put_begin(&view->store->flat, key.bytes, key.size, &batch->flat);
     int error = staging_write(batch->staging, key, value, size);
     batch->wrote |= !error;
@@ -418,8 +418,7 @@ int view_put(struct view *view, struct ekv_key key, const void *value, size_t si
     if (!view_is_live(view))
         return stage_write(view, key, value ? value : "", size);
     bool flat = false;
-    if (key.space == EKV_USER)
-        flat_put_begin(&view->store->flat, key.bytes, key.size, &flat);
+    flat_put_begin(&view->store->flat, key.bytes, key.size, &flat);
     int error = ekv_put(view->store->db, key, value, size);
     flat_put_end(&view->store->flat, &flat);
     if (!error)
