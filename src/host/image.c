@@ -29,6 +29,7 @@ enum {
     CACHE_LINE = 64,
     AHEAD_ROW = 4, /* erases after which more of them are expected */
     AHEAD_SIZE = 256 * 1024,
+    AHEAD_LEAST = 64 * 1024,
 };
 
 __attribute__((format(printf, 3, 4))) static int fail(struct image *image, int result,
@@ -177,7 +178,8 @@ static int change(struct image *image, uint64_t address, const uint8_t *data, ui
 }
 
 /* Who erases sector after sector is about to write them all: their pages are mapped together, which
- * takes a fraction of the time of a fault for each. Between two such erases only a stamp is
+ * takes a fraction of the time of a fault for each, and some more, since the stamps of the next
+ * ones are read to see which of them was erased least. Between two such erases only a stamp is
  * programmed. */
 static void map_ahead(struct image *image, uint64_t address, uint32_t size)
 {
@@ -189,15 +191,17 @@ static void map_ahead(struct image *image, uint64_t address, uint32_t size)
     erases->programs = 0;
     if (erases->row == 0)
         erases->mapped = 0;
-    if (erases->row < AHEAD_ROW || erases->end <= erases->mapped)
+    if (erases->mapped < address)
+        erases->mapped = address;
+    if (erases->row < AHEAD_ROW || erases->end + AHEAD_LEAST <= erases->mapped)
         return;
-    uint64_t left = image->size - address, length = left < AHEAD_SIZE ? left : AHEAD_SIZE;
+    uint64_t left = image->size - erases->mapped, length = left < AHEAD_SIZE ? left : AHEAD_SIZE;
     uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
-    uintptr_t begin = (uintptr_t)(image->mapping.bytes + address) / page * page;
-    uintptr_t end = (uintptr_t)(image->mapping.bytes + address + length) / page * page;
+    uintptr_t begin = (uintptr_t)(image->mapping.bytes + erases->mapped) / page * page;
+    uintptr_t end = (uintptr_t)(image->mapping.bytes + erases->mapped + length) / page * page;
     if (begin < end) /* what cannot be mapped is told when it is written */
         (void)!madvise((void *)begin, end - begin, MADV_POPULATE_WRITE);
-    erases->mapped = address + length;
+    erases->mapped += length;
 #else
     (void)image;
     (void)address;
