@@ -3,12 +3,12 @@
 
     tests/test_mount_model.py [ROUNDS [PROCESSES]]      (1 round of 8 seconds, 4 processes)
 
-Each process does the same to a tree of its own here and there, and compares after every step what the
-call returned or its errno, and what it touched: kind, permissions, owner, size, content, target,
-extended attributes, times of files that were set; and now and then the whole tree. Up to three of them
-at a time work in a transaction for a while, which is committed or given up. All of them also share a
-directory, in which names that stay must be listed once, always. In the end everything is compared once
-more, after a remount too, and the image is checked.
+Each process does the same to a tree of its own here and there, the first of them with large files, and
+compares after every step what the call returned or its errno, and what it touched: kind, permissions,
+owner, size, content, target, extended attributes, times of files that were set; and now and then the
+whole tree. Up to three of them at a time work in a transaction for a while, which is committed or given
+up. All of them also share a directory, in which names that stay must be listed once, always. In the end
+everything is compared once more, after a remount too, and the image is checked.
 
 EKV_SEED repeats the choices of a round (the next one adds 1), EKV_BUILD_DIR is where ekvfs and ekv are
 (build/release).
@@ -33,6 +33,7 @@ STAGES = 3  # transactions at a time
 SECONDS = 8  # of a round: an image that is written through several times is not what this is for
 SEED = int(os.environ.get("EKV_SEED") or int.from_bytes(os.urandom(4), "big"))
 BUILD = os.environ.get("EKV_BUILD_DIR", "build/release")
+LARGE = 150  # files of some MiB go to flash while they are written
 NAMES = [b"a", b"b", b"c", b"dir", b"with space", b"\xff\xfe", "ü".encode(), b"%25", b"%", b".hidden",
          b"n" * 255]
 OLD = 10**9 * 10**9  # times before that were set, all others are of this run
@@ -96,6 +97,7 @@ class Worker:
     def __init__(self, work, number, xattrs, stages):
         self.random = random.Random(SEED * 1000 + number)
         self.number = number
+        self.unit = LARGE if number == 0 else 1  # what sizes are multiplied by
         self.xattrs = xattrs
         self.mnt = work + b"/mnt"
         self.name = b"w%d" % number
@@ -159,7 +161,10 @@ class Worker:
 
     def bytes(self):
         size = self.random.choice((0, 1, 10, 100, 1000, 10000))
-        return self.random.randbytes(self.random.randint(0, size))
+        return self.random.randbytes(self.random.randint(0, size) * self.unit)
+
+    def offset(self):
+        return self.random.randrange(20000) * self.unit + self.random.randrange(self.unit)
 
     def mode(self):
         return self.random.choice((0o644, 0o600, 0o755, 0o700, 0o4755, 0o2770, 0o1777, 0o000, 0o640))
@@ -182,7 +187,7 @@ class Worker:
         return [path]
 
     def patch(self):
-        path, offset, data = self.path(), self.random.randrange(20000), self.bytes()
+        path, offset, data = self.path(), self.offset(), self.bytes()
 
         def patch(where):
             fd = os.open(where, os.O_RDWR)
@@ -221,7 +226,7 @@ class Worker:
         return []
 
     def truncate(self):
-        path, size = self.path(), self.random.choice((0, 0, 1, 100, 5000, 20000))
+        path, size = self.path(), self.random.choice((0, 0, 1, 100, 5000, 20000)) * self.unit
         self.both(os.truncate, path, size)
         return [path]
 
@@ -323,7 +328,7 @@ class Worker:
         if not self.handles:
             return []
         here, there, path = self.random.choice(self.handles)
-        data, offset = self.bytes(), self.random.randrange(20000)
+        data, offset = self.bytes(), self.offset()
         what = self.random.randrange(8)
 
         def use(fd):
@@ -332,7 +337,7 @@ class Worker:
             if what == 1:
                 return os.write(fd, data)
             if what == 2:
-                return os.pread(fd, 10000, offset)
+                return os.pread(fd, 10000 * self.unit, offset)
             if what == 3:
                 return os.ftruncate(fd, offset)
             if what == 4:
@@ -539,7 +544,7 @@ def play():
             os.mkdir(work + b"/" + name)
         xattrs = keeps_xattrs(work + b"/plain")
         options = ["-o", "xattr"] if xattrs else []
-        mount = Mount(work, "--create=64M", *options)
+        mount = Mount(work, "--create=256M", *options)
         os.mkdir(work + b"/mnt/shared")
         shared = run_all(work, xattrs)
         mount.end()
