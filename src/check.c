@@ -238,11 +238,12 @@ static int check_filter(struct check *check, const struct ekv_run *run)
 {
     uint32_t blocks = run->filter ? run->filter_blocks : 0;
     for (uint32_t i = 0; i < blocks; i++) {
-        uint8_t block[EKV_FILTER_BLOCK_SIZE];
+        uint8_t buffer[EKV_FILTER_BLOCK_SIZE];
+        const uint8_t *bits;
         uint32_t address = run->filter;
         int error = ekv_filter_address(&check->db->index, run, i, &address);
         if (!error)
-            error = ekv_filter_read(&check->db->index, run, i, block);
+            error = ekv_filter_read(&check->db->index, run, i, buffer, &bits);
         if (error == EKV_IO)
             return error;
         if (error)

@@ -105,8 +105,8 @@ int ekv_entry_read(const struct ekv_log *log, uint32_t address, uint32_t sequenc
 
 /* --- Inner pages ----------------------------------------------------------------------------- */
 
+/* The address of the child comes first. */
 struct link {
-    uint32_t child;
     uint32_t shared;
     uint32_t size;
     bool cut;
@@ -121,7 +121,6 @@ static uint32_t link_at(const struct ekv_format *format, const struct ekv_page *
     if (head > page->size - offset)
         return 0;
     const uint8_t *bytes = page->bytes + offset;
-    link->child = ekv_pointer_load(format, bytes);
     link->shared = bytes[format->pointer_size];
     link->size = bytes[format->pointer_size + 1] & ~EKV_SEPARATOR_CUT;
     link->cut = bytes[format->pointer_size + 1] & EKV_SEPARATOR_CUT;
@@ -136,8 +135,8 @@ int ekv_page_link(const struct ekv_format *format, const struct ekv_page *page, 
     uint32_t end = link_at(format, page, *offset, &link);
     if (end == 0)
         return EKV_CORRUPT;
+    *child = ekv_pointer_load(format, page->bytes + *offset);
     *offset = end;
-    *child = link.child;
     return EKV_OK;
 }
 
@@ -151,15 +150,26 @@ int ekv_page_child(const struct ekv_format *format, const struct ekv_page *page,
     return error;
 }
 
+/* What a separator's part and the key behind `matched` have in common. */
+static uint32_t common_size(const struct link *link, struct ekv_key key, uint32_t matched)
+{
+    const uint8_t *bytes = key.bytes;
+    uint32_t limit = ekv_min(link->size, key.size + 1 - matched), same = 0;
+    if (matched == 0) { /* the key's space comes first */
+        same = limit > 0 && link->suffix[0] == key.space;
+        limit = same > 0 ? limit : 0;
+    }
+    while (same < limit && link->suffix[same] == bytes[matched + same - 1])
+        same++;
+    return same;
+}
+
 /* Compares the part of a separator behind `*matched` with a key. True if the separator is certainly
  * at or before the key; `matched` is then what the two have in common. */
 static bool separator_before(const struct link *link, struct ekv_key key, uint32_t *matched,
                              bool *uncertain)
 {
-    uint32_t same = 0;
-    while (same < link->size && *matched + same < key.size + 1 &&
-           link->suffix[same] == ekv_key_at(key, *matched + same))
-        same++;
+    uint32_t same = common_size(link, key, *matched);
     if (same == link->size) {
         *uncertain |= link->cut;
         if (!link->cut)
@@ -178,30 +188,27 @@ static bool separator_before(const struct link *link, struct ekv_key key, uint32
 static int child_for(const struct ekv_format *format, const struct ekv_page *page,
                      struct ekv_key key, uint8_t *place, uint32_t *child, bool *uncertain)
 {
-    struct link link;
-    uint32_t matched = 0;
-    uint32_t offset = link_at(format, page, EKV_PAGE_HEAD_SIZE, &link);
-    if (offset == 0)
-        return EKV_CORRUPT;
+    uint32_t matched = 0, offset = EKV_PAGE_HEAD_SIZE, taken = offset;
     *place = 0;
-    *child = link.child;
-    bool first_uncertain = false;
-    if (!separator_before(&link, key, &matched, &first_uncertain)) {
-        if (!first_uncertain)
-            return EKV_OK;
-        matched = link.size;
-    }
-    for (uint32_t i = 1; i < page->count; i++) {
-        offset = link_at(format, page, offset, &link);
-        if (offset == 0)
+    for (uint32_t i = 0; i < page->count; i++) {
+        struct link link;
+        bool first_uncertain = false;
+        uint32_t end = link_at(format, page, offset, &link);
+        if (end == 0)
             return EKV_CORRUPT;
-        if (link.shared < matched)
-            return EKV_OK;
-        if (link.shared == matched && !separator_before(&link, key, &matched, uncertain))
-            return EKV_OK;
+        if (i > 0 && link.shared < matched)
+            break;
+        if ((i == 0 || link.shared == matched) &&
+            !separator_before(&link, key, &matched, i > 0 ? uncertain : &first_uncertain)) {
+            if (!first_uncertain)
+                break;
+            matched = link.size;
+        }
         *place = (uint8_t)i;
-        *child = link.child;
+        taken = offset;
+        offset = end;
     }
+    *child = ekv_pointer_load(format, page->bytes + taken);
     return EKV_OK;
 }
 
@@ -279,13 +286,13 @@ static int neighbour(const struct ekv_index *index, const struct ekv_run *run,
 int ekv_leaf_entry(const struct ekv_index *index, uint32_t leaf, uint32_t place, uint32_t *address)
 {
     uint8_t bytes[4];
+    const uint8_t *entry;
     const struct ekv_sectors *sectors = index->log->sectors;
     uint32_t size = sectors->format.pointer_size;
     uint32_t at = leaf + EKV_PAGE_HEAD_SIZE + place * (size + 1);
-    const uint8_t *entry = ekv_mends_map(&sectors->mends, &sectors->flash, at, size);
-    int error = entry ? EKV_OK : ekv_sectors_read(sectors, at, bytes, size);
+    int error = ekv_sectors_view(sectors, at, bytes, size, &entry);
     if (!error)
-        *address = ekv_pointer_load(&sectors->format, entry ? entry : bytes);
+        *address = ekv_pointer_load(&sectors->format, entry);
     return error;
 }
 
@@ -549,13 +556,15 @@ static int find_in_order(const struct ekv_index *index, const struct ekv_run *ru
 static int filter_passes(const struct ekv_index *index, const struct ekv_run *run, uint32_t hash,
                          bool *passes)
 {
-    uint8_t block[EKV_FILTER_BLOCK_SIZE];
+    uint8_t buffer[EKV_FILTER_BLOCK_SIZE];
+    const uint8_t *bits;
     *passes = true;
     if (run->filter == 0)
         return EKV_OK;
-    int error = ekv_filter_read(index, run, ekv_filter_block(hash, run->filter_blocks), block);
+    int error =
+        ekv_filter_read(index, run, ekv_filter_block(hash, run->filter_blocks), buffer, &bits);
     if (!error)
-        *passes = ekv_filter_has(block + 2, hash);
+        *passes = ekv_filter_has(bits, hash);
     /* A damaged block costs a look into the run, not an answer. */
     return error == EKV_CORRUPT ? EKV_OK : error;
 }
@@ -648,29 +657,35 @@ uint32_t ekv_filter_sector_blocks(const struct ekv_format *format)
 int ekv_filter_address(const struct ekv_index *index, const struct ekv_run *run, uint32_t block,
                        uint32_t *address)
 {
-    uint8_t bytes[4];
+    uint8_t buffer[4];
+    const uint8_t *bytes;
     uint32_t per_sector = ekv_filter_sector_blocks(&index->log->sectors->format);
     *address = run->filter;
     if (run->filter_blocks > per_sector) {
-        int error = ekv_sectors_read(index->log->sectors, run->filter + block / per_sector * 4,
-                                     bytes, sizeof bytes);
+        uint32_t sector = block / per_sector;
+        int error = ekv_sectors_view(index->log->sectors, run->filter + sector * 4, buffer,
+                                     sizeof buffer, &bytes);
         if (error)
             return error;
         *address = ekv_load32(bytes);
+        block -= sector * per_sector;
     }
-    *address += block % per_sector * EKV_FILTER_BLOCK_SIZE;
+    *address += block * EKV_FILTER_BLOCK_SIZE;
     return EKV_OK;
 }
 
 int ekv_filter_read(const struct ekv_index *index, const struct ekv_run *run, uint32_t number,
-                    uint8_t block[EKV_FILTER_BLOCK_SIZE])
+                    uint8_t buffer[EKV_FILTER_BLOCK_SIZE], const uint8_t **bits)
 {
+    const struct ekv_sectors *sectors = index->log->sectors;
+    const uint8_t *block;
     uint32_t address;
     int error = ekv_filter_address(index, run, number, &address);
     if (!error)
-        error = ekv_sectors_read(index->log->sectors, address, block, EKV_FILTER_BLOCK_SIZE);
-    if (!error && ekv_load(block, 2) !=
-                      ekv_filter_crc(&index->log->sectors->format, run->id, number, block + 2))
-        error = EKV_CORRUPT;
-    return error;
+        error = ekv_sectors_view(sectors, address, buffer, EKV_FILTER_BLOCK_SIZE, &block);
+    if (error)
+        return error;
+    *bits = block + 2;
+    uint32_t crc = (uint32_t)block[0] | (uint32_t)block[1] << 8;
+    return crc == ekv_filter_crc(&sectors->format, run->id, number, *bits) ? EKV_OK : EKV_CORRUPT;
 }

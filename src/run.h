@@ -153,9 +153,11 @@ uint16_t ekv_filter_crc(const struct ekv_format *format, uint32_t run_id, uint32
 /* Offset of the first block in a sector, and how many fit behind it. */
 uint32_t ekv_filter_offset(const struct ekv_format *format);
 uint32_t ekv_filter_sector_blocks(const struct ekv_format *format);
-/* Reads a block and checks it. Errors: EKV_CORRUPT. Flash: one read, two if there is a map. */
+/* Checks a block and gives its bits: in the mapped flash, or read into `buffer`. Errors:
+ * EKV_CORRUPT. Flash: one read, two if there is a map. */
 EKV_MUST_CHECK int ekv_filter_read(const struct ekv_index *index, const struct ekv_run *run,
-                                   uint32_t number, uint8_t block[EKV_FILTER_BLOCK_SIZE]);
+                                   uint32_t number, uint8_t buffer[EKV_FILTER_BLOCK_SIZE],
+                                   const uint8_t **bits);
 /* Address of a block, through the filter's map if it has one. */
 EKV_MUST_CHECK int ekv_filter_address(const struct ekv_index *index, const struct ekv_run *run,
                                       uint32_t block, uint32_t *address);

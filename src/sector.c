@@ -142,6 +142,18 @@ static uint32_t units(const struct ekv_sectors *sectors, uint32_t offset)
     return (uint32_t)((uint64_t)offset * EKV_LIVE_MAX / sectors->format.geometry.sector_size);
 }
 
+int ekv_sectors_view(const struct ekv_sectors *sectors, uint32_t address, void *buffer,
+                     uint32_t size, const uint8_t **bytes)
+{
+    uint32_t flash_size = ekv_flash_size(&sectors->flash);
+    bool inside = address <= flash_size && size <= flash_size - address;
+    *bytes = inside ? ekv_mends_map(&sectors->mends, &sectors->flash, address, size) : NULL;
+    if (*bytes)
+        return EKV_OK;
+    *bytes = buffer;
+    return ekv_sectors_read(sectors, address, buffer, size);
+}
+
 uint32_t ekv_sector_units(const struct ekv_sectors *sectors, uint32_t address, uint32_t size)
 {
     uint32_t offset = ekv_offset_of(&sectors->format, address);

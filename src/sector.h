@@ -80,6 +80,10 @@ static inline int ekv_sectors_read(const struct ekv_sectors *sectors, uint32_t a
     return ekv_mends_read(&sectors->mends, &sectors->flash, address, buffer, size);
 }
 
+/* The same where it lies in the mapped flash, or read into `buffer`: `bytes` says which. */
+EKV_MUST_CHECK int ekv_sectors_view(const struct ekv_sectors *sectors, uint32_t address,
+                                    void *buffer, uint32_t size, const uint8_t **bytes);
+
 /* Live units of the record at [address, address + size). They telescope: records that fill a sector
  * add up to at most EKV_LIVE_MAX. */
 uint32_t ekv_sector_units(const struct ekv_sectors *sectors, uint32_t address, uint32_t size);

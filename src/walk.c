@@ -90,9 +90,10 @@ static int visit_map(const struct ekv_index *index, const struct ekv_run *run,
 {
     uint32_t per_sector = ekv_filter_sector_blocks(sectors->format);
     for (uint32_t block = 0; block < run->filter_blocks; block += per_sector) {
-        uint8_t bytes[EKV_FILTER_BLOCK_SIZE];
+        uint8_t buffer[EKV_FILTER_BLOCK_SIZE];
+        const uint8_t *bits;
         uint32_t address;
-        int error = ekv_filter_read(index, run, block, bytes);
+        int error = ekv_filter_read(index, run, block, buffer, &bits);
         if (!error)
             error = ekv_filter_address(index, run, block, &address);
         if (error == EKV_CORRUPT) {
