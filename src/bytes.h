@@ -43,16 +43,6 @@ static inline uint32_t ekv_load32(const uint8_t *bytes)
            (uint32_t)bytes[3] << 24;
 }
 
-/* A number that orders as the bytes do by memcmp. */
-static inline uint64_t ekv_load64_big(const uint8_t *bytes)
-{
-    uint32_t high = (uint32_t)bytes[0] << 24 | (uint32_t)bytes[1] << 16 | (uint32_t)bytes[2] << 8 |
-                    (uint32_t)bytes[3];
-    uint32_t low = (uint32_t)bytes[4] << 24 | (uint32_t)bytes[5] << 16 | (uint32_t)bytes[6] << 8 |
-                   (uint32_t)bytes[7];
-    return (uint64_t)high << 32 | low;
-}
-
 static inline void ekv_store32(uint8_t *bytes, uint32_t value)
 {
     bytes[0] = (uint8_t)value;

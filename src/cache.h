@@ -2,7 +2,8 @@
  *
  * A key that is in it is found by one read of its record, and with none of the index. It holds live
  * records alone, never a removal: so what it names cannot be erased before it is moved, replaced or
- * removed, which all say so here.
+ * removed, which all say so here. Of a store that was empty at its mount it hears of every key:
+ * then it knows, too, which keys are not there.
  */
 #ifndef EKV_CACHE_H
 #define EKV_CACHE_H
@@ -11,9 +12,16 @@
 
 enum { EKV_CACHE_WAYS = 4, EKV_CACHE_COUNT_MAX = 1 << 26 };
 
-/* A bucket is EKV_CACHE_WAYS slots, the newest first; address 0: nothing. */
+enum ekv_cache_answer {
+    EKV_CACHE_UNKNOWN,
+    EKV_CACHE_PLACE, /* a key with the hash lies there */
+    EKV_CACHE_NONE,  /* there is no key with the hash, and was none since the store was empty */
+};
+
+/* A bucket is EKV_CACHE_WAYS slots, the newest first. */
 struct ekv_cache {
     struct ekv_slot *slots;
+    uint8_t *partial;     /* bits: keys may be there whose hash the bucket does not hold */
     uint32_t bucket_mask; /* their number less one */
     bool off;             /* no memory was given */
 };
@@ -22,12 +30,18 @@ struct ekv_cache {
  * power of two. */
 uint32_t ekv_cache_count(uint32_t count);
 
-/* `slots` are `count`, which may be 0. */
-void ekv_cache_init(struct ekv_cache *cache, struct ekv_slot *slots, uint32_t count);
-void ekv_cache_clear(struct ekv_cache *cache);
+/* Bytes that so many slots take, aligned as they are. */
+size_t ekv_cache_size(uint32_t count);
 
-/* The address of a key with this hash. False: none is known. It may be another key's. */
-bool ekv_cache_find(const struct ekv_cache *cache, uint32_t hash, uint32_t *address);
+/* `memory` is of that size; `count` may be 0. */
+void ekv_cache_init(struct ekv_cache *cache, void *memory, uint32_t count);
+
+/* Forgets everything. `complete`: the index is empty, so it will hear of every key. */
+void ekv_cache_clear(struct ekv_cache *cache, bool complete);
+
+/* What is known of keys with this hash. The address may be another key's than the one meant. */
+enum ekv_cache_answer ekv_cache_find(const struct ekv_cache *cache, uint32_t hash,
+                                     uint32_t *address);
 
 /* Notes where the current record of a key lies, in place of what is known of keys with its hash. */
 void ekv_cache_note(struct ekv_cache *cache, uint32_t hash, uint32_t address);

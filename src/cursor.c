@@ -430,10 +430,7 @@ static int find_head(struct ekv_cursor *cursor, struct ekv_found *found)
         error = ekv_memtable_find(&walk.own, &db->log, key, hash, EKV_VERSION_MAX, &index);
     if (error == EKV_NOT_FOUND)
         return ekv_lookup_key(db, key, &found->record, cursor->own.version, found);
-    uint32_t address = error ? 0 : walk.own.slots[index].address;
-    if (!error)
-        error = ekv_record_at(&db->log, address, &found->record);
-    return error ? error : ekv_log_sequence(&db->log, address, &found->sequence);
+    return error ? error : ekv_found_at(&db->log, walk.own.slots[index].address, found);
 }
 
 /* The record of the value that the cursor shows: mostly the one it stands on, or else in `copy`. */

@@ -101,7 +101,7 @@ static struct plan plan_of(const struct ekv_geometry *geometry, uint32_t slots, 
     /* Who has memory for more keys gets a byte a key more: large filters take fewer walks then. */
     plan.merge_page_count = height + (slots > few ? (slots - few) / EKV_PAGE_SIZE : 0);
     plan.merge_pages = take(&at, plan.merge_page_count * EKV_PAGE_SIZE);
-    plan.cache = take(&at, cached * sizeof(struct ekv_slot));
+    plan.cache = take(&at, ekv_cache_size(cached));
     plan.size = at;
     return plan;
 }
@@ -142,7 +142,7 @@ static int lay_out(struct ekv **db, const struct ekv_flash *flash, uint64_t stor
                       bytes + plan.hints);
     self->memtable.limit = memtable_limit(geometry, count);
     self->memtable_default = memtable_default(geometry);
-    ekv_cache_init(&self->cache, (struct ekv_slot *)(void *)(bytes + plan.cache), cached);
+    ekv_cache_init(&self->cache, bytes + plan.cache, cached);
     self->catalog.runs = (struct ekv_run *)(void *)(bytes + plan.runs);
     self->catalog.run_capacity = plan.run_capacity;
     self->merge.inputs = (struct ekv_source *)(void *)(bytes + plan.inputs);
@@ -380,6 +380,7 @@ int ekv_mount(struct ekv **db, const struct ekv_flash *flash,
     retain_span(self, options);
     if (self->last_version == 0)
         self->last_version = ekv_log_position(&self->log) - 1;
+    ekv_cache_clear(&self->cache, self->catalog.run_count == 0 && self->memtable.count == 0);
     *db = self;
     return EKV_OK;
 }

@@ -82,8 +82,10 @@ struct ekv_mount_options {
     bool read_only;
     uint32_t memtable_count; /* keys held in RAM before a run is written; 0: by geometry. On up to
                                 16 sectors no fewer than that: all may have to be held */
-    uint32_t cache_count; /* keys whose place is kept in RAM, 8 bytes each and 4 a sector, so that
-                             reading them takes nothing but their record; 0: none. For hosts. */
+    uint32_t cache_count; /* keys whose place is kept in RAM, some 8 bytes each and 4 a sector, so
+                             that reading them takes nothing but their record, and finding that a
+                             key is not there mostly nothing if none was at the mount; 0: none. For
+                             hosts. */
     const struct ekv_locks *locks; /* NULL: one thread at a time */
     void *lock_context;
     int64_t (*now)(void *context); /* NULL, or microseconds since 1970, stored with each commit */

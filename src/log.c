@@ -229,14 +229,16 @@ int ekv_log_write(struct ekv_log *log, const void *data, uint32_t size)
 
 int ekv_log_end(struct ekv_log *log)
 {
-    static const uint8_t zeroes[EKV_WRITE_UNIT_MAX];
+    static const uint8_t zeroes[16];
     uint8_t crc[EKV_CRC_SIZE];
-    uint32_t padding = log->record_end - log->offset - EKV_CRC_SIZE;
-    int error = ekv_log_write(log, zeroes, padding);
-    if (error)
-        return error;
-    ekv_store(crc, log->crc, sizeof crc);
-    error = append(log, crc, sizeof crc);
+    uint32_t end = log->record_end - EKV_CRC_SIZE;
+    while (log->offset < end) {
+        int error = ekv_log_write(log, zeroes, ekv_min(end - log->offset, sizeof zeroes));
+        if (error)
+            return error;
+    }
+    ekv_store32(crc, log->crc);
+    int error = append(log, crc, sizeof crc);
     assert(error || log->offset == log->record_end);
     log->open = error != EKV_OK;
     return error;

@@ -12,14 +12,11 @@
 #include "value.h"
 
 /* Looks where the cache says that the key is. EKV_NOT_FOUND: that says nothing. */
-static int lookup_cached(struct ekv *db, struct ekv_key key, uint32_t hash, uint64_t limit,
+static int lookup_cached(struct ekv *db, struct ekv_key key, uint32_t address, uint64_t limit,
                          struct ekv_found *found)
 {
     uint64_t version = 0;
-    uint32_t address;
     int order = 0;
-    if (!ekv_cache_find(&db->cache, hash, &address))
-        return EKV_NOT_FOUND;
     int error = ekv_found_at(&db->log, address, found);
     if (!error)
         error = ekv_record_compare(&db->log, &found->record, key, &order);
@@ -44,8 +41,12 @@ static int lookup_stored(struct ekv *db, struct ekv_key key, uint32_t hash, uint
 static int lookup(struct ekv *db, struct ekv_key key, uint32_t hash, uint64_t limit,
                   struct ekv_found *found)
 {
-    int error = lookup_cached(db, key, hash, limit, found);
-    if (error != EKV_NOT_FOUND)
+    uint32_t address;
+    enum ekv_cache_answer answer = ekv_cache_find(&db->cache, hash, &address);
+    int error = EKV_NOT_FOUND;
+    if (answer == EKV_CACHE_PLACE)
+        error = lookup_cached(db, key, address, limit, found);
+    if (error != EKV_NOT_FOUND || answer == EKV_CACHE_NONE)
         return error;
     error = lookup_stored(db, key, hash, limit, found);
     if (!error && !db->locks && limit == EKV_VERSION_MAX &&

@@ -282,7 +282,7 @@ int ekv_recover(struct ekv *db)
 {
     bool in_session = db->log.failed;
     uint32_t sequence = db->log.sequence;
-    ekv_cache_clear(&db->cache); /* what it names may lie in what was in flight */
+    ekv_cache_clear(&db->cache, false); /* what it names may lie in what was in flight */
     int error = in_session ? copy_tail(db) : EKV_OK;
     if (!error) {
         db->unclean = true;

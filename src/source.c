@@ -25,11 +25,8 @@ int ekv_source_compare(const struct ekv_log *log, const struct ekv_source *one,
                        const struct ekv_source *two, int *order)
 {
     *order = (int)one->space - (int)two->space;
-    for (uint32_t i = 0; *order == 0 && i < EKV_SOURCE_PREFIX; i += 8) {
-        uint64_t mine = ekv_load64_big(one->prefix + i), other = ekv_load64_big(two->prefix + i);
-        if (mine != other)
-            *order = mine < other ? -1 : 1;
-    }
+    if (*order == 0)
+        *order = memcmp(one->prefix, two->prefix, EKV_SOURCE_PREFIX);
     if (*order != 0 || one->place.address == two->place.address)
         return EKV_OK;
     if (one->whole && two->whole) {

@@ -532,7 +532,7 @@ static int commit_by_run(struct ekv_txn *txn)
     }
     db->appending = NULL;
     error = apply_all(txn, true);
-    ekv_cache_clear(&db->cache); /* the run alone says where the keys are now */
+    ekv_cache_clear(&db->cache, false); /* the run alone says where the keys are now */
     if (!error)
         error = ekv_flush_built(db);
     db->failed |= error != EKV_OK; /* counted already, and perhaps committed */

@@ -35,23 +35,49 @@ static void its_size_is_a_power_of_two_in_whole_buckets(void **state)
 static void the_newest_of_a_bucket_stay(void **state)
 {
     (void)state;
-    struct ekv_slot slots[8];
+    struct ekv_slot memory[8 + 1];
     struct ekv_cache cache;
     uint32_t address = 0;
-    ekv_cache_init(&cache, slots, 8);
-    assert_false(ekv_cache_find(&cache, 0, &address)); /* nothing is nobody's hash */
-    for (uint32_t i = 0; i < 6; i++)                   /* all in the first of two buckets */
+    assert_true(ekv_cache_size(8) <= sizeof memory);
+    ekv_cache_init(&cache, memory, 8);
+    assert_int_equal(ekv_cache_find(&cache, 0, &address), EKV_CACHE_UNKNOWN); /* nobody's hash */
+    for (uint32_t i = 0; i < 6; i++) /* all in the first of two buckets */
         ekv_cache_note(&cache, i * 2, 100 + i);
     for (uint32_t i = 0; i < 6; i++)
-        assert_int_equal(ekv_cache_find(&cache, i * 2, &address), i >= 2);
+        assert_int_equal(ekv_cache_find(&cache, i * 2, &address),
+                         i >= 2 ? EKV_CACHE_PLACE : EKV_CACHE_UNKNOWN);
     ekv_cache_note(&cache, 6, 7); /* in place of what was known */
-    assert_true(ekv_cache_find(&cache, 6, &address));
+    assert_int_equal(ekv_cache_find(&cache, 6, &address), EKV_CACHE_PLACE);
     assert_int_equal(address, 7);
     ekv_cache_forget(&cache, 6);
-    assert_false(ekv_cache_find(&cache, 6, &address));
-    assert_true(ekv_cache_find(&cache, 8, &address));
-    ekv_cache_clear(&cache);
-    assert_false(ekv_cache_find(&cache, 8, &address));
+    assert_int_equal(ekv_cache_find(&cache, 6, &address), EKV_CACHE_UNKNOWN);
+    assert_int_equal(ekv_cache_find(&cache, 8, &address), EKV_CACHE_PLACE);
+    ekv_cache_clear(&cache, false);
+    assert_int_equal(ekv_cache_find(&cache, 8, &address), EKV_CACHE_UNKNOWN);
+}
+
+static void a_bucket_that_heard_of_every_key_knows_which_are_not_there(void **state)
+{
+    (void)state;
+    struct ekv_slot memory[8 + 1];
+    struct ekv_cache cache;
+    uint32_t address;
+    ekv_cache_init(&cache, memory, 8);
+    ekv_cache_clear(&cache, true);
+    for (uint32_t i = 0; i < 4; i++) {
+        assert_int_equal(ekv_cache_find(&cache, i * 2, &address), EKV_CACHE_NONE);
+        ekv_cache_note(&cache, i * 2, 100 + i);
+    }
+    ekv_cache_note(&cache, 0, 99); /* no other key: nothing is lost */
+    ekv_cache_forget(&cache, 2);   /* which another key may have, too */
+    ekv_cache_forget(&cache, 8);   /* which nobody has */
+    assert_int_equal(ekv_cache_find(&cache, 2, &address), EKV_CACHE_UNKNOWN);
+    assert_int_equal(ekv_cache_find(&cache, 8, &address), EKV_CACHE_NONE);
+    ekv_cache_note(&cache, 8, 104); /* a fifth one: the bucket has lost what it knew of another */
+    assert_int_equal(ekv_cache_find(&cache, 10, &address), EKV_CACHE_UNKNOWN);
+    assert_int_equal(ekv_cache_find(&cache, 1, &address), EKV_CACHE_NONE); /* the other bucket */
+    ekv_cache_clear(&cache, false);
+    assert_int_equal(ekv_cache_find(&cache, 1, &address), EKV_CACHE_UNKNOWN);
 }
 
 static void without_memory_it_knows_nothing(void **state)
@@ -62,8 +88,8 @@ static void without_memory_it_knows_nothing(void **state)
     ekv_cache_init(&cache, NULL, 0);
     ekv_cache_note(&cache, 1, 1);
     ekv_cache_forget(&cache, 1);
-    ekv_cache_clear(&cache);
-    assert_false(ekv_cache_find(&cache, 1, &address));
+    ekv_cache_clear(&cache, false);
+    assert_int_equal(ekv_cache_find(&cache, 1, &address), EKV_CACHE_UNKNOWN);
 }
 
 static void start(uint32_t cache_count)
@@ -102,6 +128,93 @@ static void a_known_key_takes_no_read_of_the_index(void **state)
     }
     assert_in_range(reads[1], 1, 3); /* the record, the rest of it, the value: no stamp */
     assert_true(reads[1] < reads[0]);
+}
+
+/* Reads that it takes to find that a key is not there. */
+static uint64_t reads_of_missing(uint32_t number)
+{
+    char value[64];
+    nor_count_reset(&on.nor);
+    assert_result(ekv_get(on.db, fixture_key(number), 0, value, sizeof value, NULL), EKV_NOT_FOUND);
+    return on.nor.now.counts.reads;
+}
+
+static void a_missing_key_takes_no_read_if_every_key_was_heard_of(void **state)
+{
+    (void)state;
+    uint32_t unread = 0;
+    start(1024);
+    for (uint32_t i = 0; i < 200; i++)
+        fixture_put(&on, fixture_key(i), 40, i);
+    fixture_delete(&on, fixture_key(7));
+    assert_true(fixture_stat(&on).runs > 0);
+    for (uint32_t i = 200; i < 400; i++)
+        unread += reads_of_missing(i) == 0;
+    assert_true(unread > 150); /* some buckets had more keys than ways */
+    assert_true(reads_of_missing(7) > 0);
+    fixture_remount(&on); /* of the keys that are there now it has not heard */
+    for (uint32_t i = 200; i < 400; i++)
+        assert_true(reads_of_missing(i) > 0);
+    read_all(200);
+    fixture_stop(&on);
+}
+
+struct hashed {
+    uint32_t hash, number;
+};
+
+static int by_hash(const void *one, const void *two)
+{
+    const struct hashed *a = one, *b = two;
+    return a->hash < b->hash ? -1 : a->hash > b->hash;
+}
+
+/* The numbers of two keys with the same hash: of so many keys there are some. */
+static void find_same(uint32_t same[2])
+{
+    enum { COUNT = 2000000 };
+    struct hashed *all = malloc(COUNT * sizeof *all);
+    uint32_t i = 1;
+    assert_non_null(all);
+    for (uint32_t j = 0; j < COUNT; j++)
+        all[j] = (struct hashed){ekv_key_hash(fixture_key(j)), j};
+    qsort(all, COUNT, sizeof *all, by_hash);
+    while (i < COUNT && all[i].hash != all[i - 1].hash)
+        i++;
+    assert_true(i < COUNT);
+    same[0] = all[i - 1].number;
+    same[1] = all[i].number;
+    free(all);
+}
+
+/* Whether reading says of both keys what is true. */
+static void expect_both(const uint32_t same[2], const bool there[2])
+{
+    char value[64];
+    for (uint32_t i = 0; i < 2; i++)
+        assert_result(ekv_get(on.db, fixture_key(same[i]), 0, value, sizeof value, NULL),
+                      there[i] ? EKV_OK : EKV_NOT_FOUND);
+}
+
+static void keys_with_the_same_hash_do_not_hide_each_other(void **state)
+{
+    (void)state;
+    uint32_t same[2];
+    uint64_t random = 1;
+    bool there[2] = {false, false};
+    find_same(same);
+    start(1024);
+    for (uint32_t round = 0; round < 200; round++) {
+        uint32_t which = fixture_below(&random, 2);
+        there[which] = fixture_below(&random, 2);
+        if (there[which])
+            fixture_put(&on, fixture_key(same[which]), 20, round);
+        else
+            fixture_delete(&on, fixture_key(same[which]));
+        expect_both(same, there);
+        fixture_put(&on, fixture_key(fixture_below(&random, 50)), 20, round);
+        expect_both(same, there);
+    }
 }
 
 static void puts_deletes_and_collections_move_what_it_knows(void **state)
@@ -181,8 +294,11 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(its_size_is_a_power_of_two_in_whole_buckets),
         cmocka_unit_test(the_newest_of_a_bucket_stay),
+        cmocka_unit_test(a_bucket_that_heard_of_every_key_knows_which_are_not_there),
         cmocka_unit_test(without_memory_it_knows_nothing),
         cmocka_unit_test(a_known_key_takes_no_read_of_the_index),
+        cmocka_unit_test(a_missing_key_takes_no_read_if_every_key_was_heard_of),
+        cmocka_unit_test_teardown(keys_with_the_same_hash_do_not_hide_each_other, teardown),
         cmocka_unit_test_teardown(puts_deletes_and_collections_move_what_it_knows, teardown),
         cmocka_unit_test_teardown(a_snapshot_sees_what_was, teardown),
         cmocka_unit_test_teardown(a_transaction_moves_what_it_knows, teardown),
