@@ -13,7 +13,7 @@ enum {
 
 /* Collects the log sector with the least live in it, if that is less than `most` (of EKV_LIVE_MAX;
  * EKV_GC_ANY: all that is worth it; EKV_GC_EXACTLY: the same, by looking each record up, deletes
- * and records of open transactions included; EKV_GC_MANY, for who needs many: the next one with
+ * and records of open transactions included; EKV_GC_MANY, for who takes many: the next one with
  * nothing to move, which takes no walk over all sectors, or any). EKV_NOT_FOUND: there is none.
  * Errors: EKV_FULL (no sector to move records to).
  * Flash: reads the sector and looks each record up; programs what is live.

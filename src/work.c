@@ -21,7 +21,7 @@ enum {
     READY_FADE = 16,   /* writes in which the largest one of late is forgotten */
     BLOAT_PART = 8, /* the part of the flash that the index may take beside one run of all keys */
     VAIN_MAX = 4,   /* collections in a row that gained nothing */
-    MANY = 16,      /* sectors; who lacks more does not look for the best of all to collect */
+    MANY = 16,      /* sectors; who takes more does not look for the best of all to collect */
 };
 
 static uint32_t body_size(const struct ekv *db)
@@ -161,9 +161,9 @@ static int collect_room(struct ekv *db, uint64_t size, uint32_t floor)
             error = ekv_merge_force(db);
         else if (available + emptied < need && (available > 1 || emptied == 0) &&
                  may_collect(db, floor))
-            error = ekv_gc(db, vain > 0                            ? EKV_GC_EXACTLY
-                               : available + emptied + MANY < need ? EKV_GC_MANY
-                                                                   : EKV_GC_ANY);
+            error = ekv_gc(db, vain > 0              ? EKV_GC_EXACTLY
+                               : need > floor + MANY ? EKV_GC_MANY
+                                                     : EKV_GC_ANY);
         vain = error || room_of(db) > room ? 0 : vain + 1;
         if (error == EKV_NOT_FOUND || error == EKV_FULL)
             error = find_more(db);
