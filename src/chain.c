@@ -98,6 +98,10 @@ int ekv_chain_prepare(struct ekv_manifest *manifest, uint32_t count)
 int ekv_chain_extend(struct ekv_manifest *manifest, uint32_t sequence, uint32_t base, bool suspect)
 {
     uint32_t count = format_of(manifest)->ring_count;
+    /* A crash of the host must not leave this sector and take the one before it in the chain. */
+    int error = base == EKV_NO_SECTOR ? EKV_OK : ekv_flash_sync(&manifest->sectors->flash, true);
+    if (error)
+        return error;
     for (uint32_t i = 1; i <= count; i++) {
         uint32_t sector = (manifest->sector + i) % count;
         if (!is_usable(manifest, sector))
@@ -109,7 +113,7 @@ int ekv_chain_extend(struct ekv_manifest *manifest, uint32_t sequence, uint32_t 
                                     .sequence = number,
                                     .next = number - begin,
                                     .virgin = EKV_NO_SECTOR};
-        int error = erase(manifest, sector, number);
+        error = erase(manifest, sector, number);
         if (!error)
             error = ekv_sector_stamp(manifest->sectors, sector, &stamp);
         if (error == EKV_IO && !ekv_sectors_failing(manifest->sectors)) {

@@ -34,8 +34,8 @@ uint32_t ekv_chain_max(const struct ekv_manifest *manifest);
  * of the ring may hold a stamp that reads well only sometimes, with the number that would come
  * next: so each sector of the ring then counts on from a number of its own. So it is after a stamp
  * that failed, which may read well all the same; a chain that had begun already cannot skip a
- * number and ends there. Errors: EKV_IO. Flash: an erase, two programs. Power cut: the chain is as
- * before, or has a sector without frames. */
+ * number and ends there. Errors: EKV_IO. Flash: an erase, two programs; a sync within a chain.
+ * Power cut: the chain is as before, or has a sector without frames. */
 EKV_MUST_CHECK int ekv_chain_extend(struct ekv_manifest *manifest, uint32_t sequence, uint32_t base,
                                     bool suspect);
 
