@@ -462,7 +462,24 @@ int ekv_record_bytes(const struct ekv_log *log, const struct ekv_record *record,
     return ekv_log_read(log, record->address + offset, buffer, size);
 }
 
-int ekv_record_verify(const struct ekv_log *log, const struct ekv_record *record, uint32_t sequence)
+/* Where bytes of a record go that is being checked: those from `offset` in it on. */
+struct part {
+    uint32_t offset;
+    uint32_t size;
+    uint8_t *bytes;
+};
+
+/* Copies what of a part lies in `size` bytes of the record, from `offset` on. */
+static void copy_part(const struct part *part, uint32_t offset, const uint8_t *bytes, uint32_t size)
+{
+    uint32_t begin = ekv_max(offset, part->offset);
+    uint32_t end = ekv_min(offset + size, part->offset + part->size);
+    if (begin < end)
+        memcpy(part->bytes + (begin - part->offset), bytes + (begin - offset), end - begin);
+}
+
+static int verify(const struct ekv_log *log, const struct ekv_record *record, uint32_t sequence,
+                  const struct part *part)
 {
     uint8_t piece[PIECE + EKV_CRC_SIZE];
     const struct ekv_format *format = &log->sectors->format;
@@ -471,6 +488,7 @@ int ekv_record_verify(const struct ekv_log *log, const struct ekv_record *record
     uint32_t size = record->layout.size - EKV_CRC_SIZE;
     uint32_t offset = ekv_min(size, record->peek_size), length = 0;
     crc = ekv_crc32c(crc, ekv_record_peek(record), offset);
+    copy_part(part, 0, ekv_record_peek(record), offset);
     if (record->mapped)
         return ekv_load32(record->mapped + size) == crc ? EKV_OK : EKV_CORRUPT;
     do { /* the last piece comes with the record's checksum */
@@ -480,9 +498,21 @@ int ekv_record_verify(const struct ekv_log *log, const struct ekv_record *record
         if (error)
             return error;
         crc = ekv_crc32c(crc, piece, length);
+        copy_part(part, offset, piece, length);
         offset += length;
     } while (offset < size);
     return ekv_load32(piece + length) == crc ? EKV_OK : EKV_CORRUPT;
+}
+
+int ekv_record_verify(const struct ekv_log *log, const struct ekv_record *record, uint32_t sequence)
+{
+    return verify(log, record, sequence, &(struct part){.size = 0});
+}
+
+int ekv_record_verified(const struct ekv_log *log, const struct ekv_record *record,
+                        uint32_t sequence, uint32_t offset, void *buffer, uint32_t size)
+{
+    return verify(log, record, sequence, &(struct part){offset, size, buffer});
 }
 
 int ekv_record_flipped(const struct ekv_log *log, uint32_t address, uint32_t size,

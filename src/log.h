@@ -135,6 +135,11 @@ EKV_MUST_CHECK int ekv_record_at(const struct ekv_log *log, uint32_t address,
 EKV_MUST_CHECK int ekv_record_verify(const struct ekv_log *log, const struct ekv_record *record,
                                      uint32_t sequence);
 
+/* The same, and `size` bytes of the record from `offset` on, which are nothing after an error. */
+EKV_MUST_CHECK int ekv_record_verified(const struct ekv_log *log, const struct ekv_record *record,
+                                       uint32_t sequence, uint32_t offset, void *buffer,
+                                       uint32_t size);
+
 /* The record at `address`, decoded and checked; to walk through a sector with. A close record that
  * was cut by a loss of power may be unreadable, while the open record that a mount programmed
  * behind it is there: then that one. EKV_NOT_FOUND: neither. */

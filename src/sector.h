@@ -27,7 +27,7 @@ enum ekv_sector_state {
 enum {
     EKV_READY_MAX = 8,   /* runs of sectors */
     EKV_AHEAD_MAX = 255, /* sectors that are erased before one sync of a host */
-    EKV_READY_TARGET = 4,
+    EKV_READY_TARGET = 3,
     EKV_VIRGIN_STEP = 8, /* the saved virgin mark runs ahead of the true one by up to so many */
     EKV_DISTRUST_MAX = 8,
     EKV_FAILURES_MAX = 4, /* failures in a row after which the flash itself counts as failing */

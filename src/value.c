@@ -235,20 +235,20 @@ int ekv_value_read(struct ekv *db, const struct ekv_found *found, uint64_t offse
 {
     const struct ekv_record *record = &found->record;
     *size = 0;
-    int error = ekv_record_verify(&db->log, record, found->sequence);
+    bool tree = ekv_record_kind(record) == EKV_RECORD_HEAD;
+    uint32_t length = 0, begin = record->layout.head_size + record->layout.key_size;
+    if (!tree && offset < record->layout.value_size) {
+        uint32_t left = record->layout.value_size - (uint32_t)offset;
+        length = capacity < left ? (uint32_t)capacity : left;
+        begin += (uint32_t)offset;
+    }
+    int error = ekv_record_verified(&db->log, record, found->sequence, begin, buffer, length);
     if (error || offset > UINT32_MAX)
         return error;
-    if (ekv_record_kind(record) == EKV_RECORD_HEAD)
+    if (tree)
         return read_chunks(db, found, offset, buffer, capacity, size);
-    if (offset >= record->layout.value_size)
-        return EKV_OK;
-    uint32_t left = record->layout.value_size - (uint32_t)offset;
-    uint32_t length = capacity < left ? (uint32_t)capacity : left;
-    uint32_t begin = record->layout.head_size + record->layout.key_size + (uint32_t)offset;
-    error = ekv_record_bytes(&db->log, record, begin, buffer, length);
-    if (!error)
-        *size = length;
-    return error;
+    *size = length;
+    return EKV_OK;
 }
 
 /* --- Trees: walking -------------------------------------------------------------------------- */
