@@ -194,6 +194,7 @@ static int point(struct ekv *db, struct ekv_key key, uint32_t hash, const struct
         return EKV_MEMORY; /* replayed, and written with a larger memtable */
     if (ekv_record_kind(record) != EKV_RECORD_DELETE)
         ekv_cache_note(&db->cache, hash, record->address);
+    table->near = index + 1;
     if (replaces) {
         table->slots[index] = slot;
         return EKV_OK;

@@ -17,20 +17,30 @@ enum { WALK_MAX = 1024 };
 int ekv_memtable_bound(const struct ekv_memtable *table, const struct ekv_log *log,
                        struct ekv_key key, bool after, uint32_t *index)
 {
-    uint32_t low = 0, high = table->count;
+    uint32_t low = 0, high = table->count, stride = 0;
+    if (table->ascends) {
+        low = ekv_min(table->near, high);
+        stride = 2;
+    }
     while (low < high) {
         struct ekv_record record;
         int order;
         uint32_t middle = low + (high - low) / 2;
+        if (stride > 0 && stride < high - low) {
+            middle = low + stride - 1;
+            stride *= 2;
+        }
         int error = ekv_record_at(log, table->slots[middle].address, &record);
         if (!error)
             error = ekv_record_compare(log, &record, key, &order);
         if (error)
             return error;
-        if (order > 0 || (after && order == 0))
+        if (order > 0 || (after && order == 0)) {
             low = middle + 1;
-        else
+        } else {
             high = middle;
+            stride = 0;
+        }
     }
     *index = low;
     return EKV_OK;

@@ -22,6 +22,8 @@ struct ekv_memtable {
     uint32_t limit; /* keys after which a flush is due */
     uint8_t *hints;
     uint32_t hint_mask; /* number of bits less one */
+    bool ascends;       /* keys are looked for in order: */
+    uint32_t near;      /* places before this one have smaller keys */
 };
 
 /* Bytes of hints for a memtable of so many keys; 0 where its hashes are walked through. */
@@ -38,7 +40,8 @@ EKV_MUST_CHECK int ekv_memtable_find(const struct ekv_memtable *table, const str
                                      struct ekv_key key, uint32_t hash, uint64_t limit,
                                      uint32_t *index);
 
-/* The first place whose key is >= `key` (> `key` with `after`). Flash: log2(count) reads. */
+/* The first place whose key is >= `key` (> `key` with `after`). Flash: log2(count) reads, or, if it
+ * ascends, about twice the logarithm of how many places it goes on. */
 EKV_MUST_CHECK int ekv_memtable_bound(const struct ekv_memtable *table, const struct ekv_log *log,
                                       struct ekv_key key, bool after, uint32_t *index);
 

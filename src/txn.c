@@ -461,7 +461,7 @@ static int restage(struct ekv_txn *txn)
     return EKV_OK;
 }
 
-static int apply_all(struct ekv_txn *txn, bool counts_only)
+static int apply_each(struct ekv_txn *txn, bool counts_only)
 {
     struct ekv *db = txn->db;
     const struct ekv_slot *slots = txn->entries;
@@ -482,6 +482,17 @@ static int apply_all(struct ekv_txn *txn, bool counts_only)
             return error;
     }
     return EKV_OK;
+}
+
+/* The table is sorted: each key's place is behind that of the one before. */
+static int apply_all(struct ekv_txn *txn, bool counts_only)
+{
+    struct ekv_memtable *table = &txn->db->memtable;
+    table->near = 0;
+    table->ascends = true;
+    int error = apply_each(txn, counts_only);
+    table->ascends = false;
+    return error;
 }
 
 /* The commit record, and all keys into the memtable. */
