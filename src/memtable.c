@@ -18,6 +18,7 @@ int ekv_memtable_bound(const struct ekv_memtable *table, const struct ekv_log *l
                        struct ekv_key key, bool after, uint32_t *index)
 {
     uint32_t low = 0, high = table->count, stride = 0;
+    bool at_end = table->appended && !table->ascends;
     if (table->ascends) {
         low = ekv_min(table->near, high);
         stride = 2;
@@ -25,11 +26,12 @@ int ekv_memtable_bound(const struct ekv_memtable *table, const struct ekv_log *l
     while (low < high) {
         struct ekv_record record;
         int order;
-        uint32_t middle = low + (high - low) / 2;
+        uint32_t middle = at_end ? high - 1 : low + (high - low) / 2;
         if (stride > 0 && stride < high - low) {
             middle = low + stride - 1;
             stride *= 2;
         }
+        at_end = false;
         int error = ekv_record_at(log, table->slots[middle].address, &record);
         if (!error)
             error = ekv_record_compare(log, &record, key, &order);
@@ -133,6 +135,7 @@ int ekv_memtable_find(const struct ekv_memtable *table, const struct ekv_log *lo
 void ekv_memtable_insert(struct ekv_memtable *table, uint32_t index, struct ekv_slot slot)
 {
     assert(table->count < table->capacity && index <= table->count);
+    table->appended = index == table->count;
     memmove(table->slots + index + 1, table->slots + index, (table->count - index) * sizeof slot);
     table->slots[index] = slot;
     table->count++;

@@ -20,6 +20,7 @@ struct ekv_memtable {
     uint32_t count;
     uint32_t capacity;
     uint32_t limit; /* keys after which a flush is due */
+    bool appended;  /* the last insertion was at the end: the next may be, too */
     uint8_t *hints;
     uint32_t hint_mask; /* number of bits less one */
     bool ascends;       /* keys are looked for in order: */

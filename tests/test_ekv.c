@@ -592,9 +592,29 @@ static void a_torn_page_may_begin_in_the_head_of_a_record(void **state)
     }
 }
 
+/* Reads that it takes to put keys, counted up or down. */
+static uint64_t reads_of_puts(bool ascending)
+{
+    enum { COUNT = 200 };
+    fixture_start(&on, (struct ekv_geometry){4096, 64, 1, false}, 256);
+    nor_count_reset(&on.nor);
+    for (uint32_t i = 0; i < COUNT; i++)
+        assert_ok(ekv_put(on.db, fixture_key(ascending ? i : COUNT - i), "value", 5));
+    uint64_t reads = on.nor.now.counts.reads;
+    fixture_stop(&on);
+    return reads;
+}
+
+static void keys_in_order_are_put_behind_the_last_without_a_search(void **state)
+{
+    (void)state;
+    assert_true(reads_of_puts(true) + 200 * 4 < reads_of_puts(false));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(keys_in_order_are_put_behind_the_last_without_a_search),
         cmocka_unit_test_teardown(memory_one_byte_too_small_is_refused, teardown),
         cmocka_unit_test_teardown(memory_grows_with_the_memtable_alone, teardown),
         cmocka_unit_test_teardown(a_mount_finds_what_cannot_be_mounted, teardown),
