@@ -161,9 +161,9 @@ static int collect_room(struct ekv *db, uint64_t size, uint32_t floor)
             error = ekv_merge_force(db);
         else if (available + emptied < need && (available > 1 || emptied == 0) &&
                  may_collect(db, floor))
-            error = ekv_gc(db, vain > 0              ? EKV_GC_EXACTLY
-                               : need > floor + MANY ? EKV_GC_MANY
-                                                     : EKV_GC_ANY);
+            error = ekv_gc(db, vain > 0                                ? EKV_GC_EXACTLY
+                               : need > floor + MANY && !db->snapshots ? EKV_GC_MANY
+                                                                       : EKV_GC_ANY);
         vain = error || room_of(db) > room ? 0 : vain + 1;
         if (error == EKV_NOT_FOUND || error == EKV_FULL)
             error = find_more(db);
