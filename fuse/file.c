@@ -222,7 +222,8 @@ static int read_loaded(const struct file *file, uint64_t offset, uint8_t *buffer
         return error;
     size_t begin = (size_t)offset + *got;
     size_t length = file->size - begin < size - *got ? file->size - begin : size - *got;
-    memcpy(buffer + *got, file->data + (begin - file->base), length);
+    if (length > 0) /* otherwise there may be no memory */
+        memcpy(buffer + *got, file->data + (begin - file->base), length);
     *got += length;
     return 0;
 }
