@@ -288,7 +288,7 @@ static void run_transaction(struct request *request, struct cuts_result *total)
 {
     struct cuts_options cuts = request->cuts;
     struct cuts_result result = {0};
-    uint32_t bytes = request->transaction * 64;
+    uint32_t bytes = request->transaction * 96; /* a value in two pieces takes three hundred */
     cuts.world.workload = 0;
     cuts.world.memtable_count = 64;
     cuts.world.geometry = (struct ekv_geometry){4096, 16 + bytes / 4096, 1, false};
