@@ -149,8 +149,8 @@ static int see_record(struct ekv *db, const struct ekv_found *found)
 static int see_piece(struct ekv *db, const struct ekv_found *head, const struct ekv_found *piece)
 {
     uint32_t above;
-    int error = ekv_value_holds(db, &head->record, &piece->record, &above);
-    return error ? error : see_record(db, head);
+    int error = see_record(db, head); /* else its pieces may lie in sectors that were used again */
+    return error ? error : ekv_value_holds(db, &head->record, &piece->record, &above);
 }
 
 int ekv_is_seen(struct ekv *db, const struct ekv_found *found, bool *seen)

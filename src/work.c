@@ -14,14 +14,16 @@
 #include "reserve.h"
 
 enum {
-    MERGE_PACE = 7,    /* writes that pay for a step of a merge, at most */
-    MERGE_SPARE = 2,   /* runs that may still come when it ends */
-    MANIFEST_PACE = 8, /* writes that pay for an erase in the manifest's ring, if it is due */
-    READY_AHEAD = 4,   /* writes like the largest of late that ready sectors should last for */
-    READY_FADE = 16,   /* writes in which the largest one of late is forgotten */
+    MERGE_PACE = 7,      /* writes that pay for a step of a merge, at most */
+    MERGE_PACE_HOST = 3, /* ... with memory for more keys than the default: fewer runs to ask */
+    MERGE_SPARE = 2,     /* runs that may still come when it ends */
+    MANIFEST_PACE = 8,   /* writes that pay for an erase in the manifest's ring, if it is due */
+    READY_AHEAD = 4,     /* writes like the largest of late that ready sectors should last for */
+    READY_FADE = 16,     /* writes in which the largest one of late is forgotten */
     BLOAT_PART = 8, /* the part of the flash that the index may take beside one run of all keys */
     VAIN_MAX = 4,   /* collections in a row that gained nothing */
-    MANY = 16,      /* sectors; who takes more does not look for the best of all to collect */
+    VAIN_PINNED_MAX = 64, /* ... while a snapshot is open, for which what is emptied may rest */
+    MANY = 16,            /* sectors; who takes more does not look for the best of all to collect */
 };
 
 static uint32_t body_size(const struct ekv *db)
@@ -149,7 +151,8 @@ static int collect_room(struct ekv *db, uint64_t size, uint32_t floor)
     uint32_t tries = 2 * ekv_format_of(db)->geometry.sector_count, vain = 0;
     if (ekv_sectors_available(&db->sectors) < sectors_for(db, size) + floor)
         release_rested(db);
-    for (; tries > 0 && vain < VAIN_MAX; tries--) {
+    uint32_t vain_max = db->snapshots ? VAIN_PINNED_MAX : VAIN_MAX;
+    for (; tries > 0 && vain < vain_max; tries--) {
         uint32_t need = sectors_for(db, size) + floor;
         uint32_t available = ekv_sectors_available(&db->sectors);
         uint32_t emptied = db->sectors.counts[EKV_SECTOR_EMPTIED];
@@ -318,13 +321,14 @@ static uint64_t merge_steps(const struct ekv *db)
 static uint32_t merge_pace(const struct ekv *db)
 {
     uint32_t runs = db->catalog.run_count + MERGE_SPARE;
+    uint32_t most = db->memtable.limit > db->memtable_default ? MERGE_PACE_HOST : MERGE_PACE;
     if (runs >= db->catalog.run_capacity)
         return 1;
     if (db->merge.phase == EKV_MERGE_IDLE)
-        return MERGE_PACE;
+        return most;
     uint64_t writes = (uint64_t)(db->catalog.run_capacity - runs) * db->memtable.limit;
     writes /= merge_steps(db);
-    return ekv_max(1, writes < MERGE_PACE ? (uint32_t)writes : MERGE_PACE);
+    return ekv_max(1, writes < most ? (uint32_t)writes : most);
 }
 
 /* A write may erase ahead of the need if it had no erase itself; those of a transaction together as
