@@ -56,16 +56,23 @@ static int connection_of(const char *mountpoint)
     return minor;
 }
 
-/* By the control file system, which lets the owner of the mount do so; else by force, which only
- * root may use, and which does not unmount what is in use. */
-static void abort_connection(int minor, const char *mountpoint)
+/* The file of the control file system that aborts the connection; -1: there is none. Opened while
+ * the connection is ours, it does nothing once that is gone, although the number may be another
+ * mount's then. */
+static int open_abort(int minor)
 {
     char path[64];
     snprintf(path, sizeof path, "/sys/fs/fuse/connections/%d/abort", minor);
-    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    return open(path, O_WRONLY | O_CLOEXEC);
+}
+
+/* By the control file system, which lets the owner of the mount do so; else by force, which only
+ * root may use, and which does not unmount what is in use. */
+static void abort_connection(int fd, int minor, const char *mountpoint)
+{
     if (fd >= 0 && write(fd, "1", 1) == 1)
         return;
-    if (open(mountpoint, O_PATH | O_CLOEXEC) >= 0)
+    if (connection_of(mountpoint) == minor && open(mountpoint, O_PATH | O_CLOEXEC) >= 0)
         (void)umount2(mountpoint, MNT_FORCE | UMOUNT_NOFOLLOW);
 }
 
@@ -76,7 +83,7 @@ static void watch(pid_t daemon, const char *mountpoint)
     sigfillset(&all);
     sigemptyset(&wanted);
     sigaddset(&wanted, SIGUSR1);
-    int minor = connection_of(mountpoint), fd = pidfd_open(daemon, 0);
+    int minor = connection_of(mountpoint), fd = pidfd_open(daemon, 0), abort = open_abort(minor);
     if (sigprocmask(SIG_BLOCK, &all, NULL) != 0 || prctl(PR_SET_PDEATHSIG, SIGUSR1) != 0 || fd < 0)
         return;
     (void)prctl(PR_SET_NAME, "ekvfs-guard");
@@ -84,7 +91,7 @@ static void watch(pid_t daemon, const char *mountpoint)
         ;
     struct pollfd poll_for = {.fd = fd, .events = POLLIN};
     if (poll(&poll_for, 1, END_MS) == 0 && minor >= 0)
-        abort_connection(minor, mountpoint);
+        abort_connection(abort, minor, mountpoint);
 }
 
 pid_t guard_start(const char *mountpoint)

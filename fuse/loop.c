@@ -111,8 +111,8 @@ CANCELLED static bool lead(struct loop *loop, struct server *server)
         pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
         if (size == -EINTR || size == -EAGAIN)
             continue;
-        if (size <= 0) {
-            end(loop, size);
+        if (size <= 0) { /* unmounted, or by force */
+            end(loop, size == -ECONNABORTED ? 0 : size);
             return false;
         }
         leads = serve(loop, server);
