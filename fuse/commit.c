@@ -10,7 +10,7 @@
 #include "report.h"
 #include "spill.h"
 
-enum { COMPARE_SIZE = 64 * 1024, COMMIT_TIME_SLACK = 1000000 };
+enum { COMMIT_TIME_SLACK = 1000000 };
 
 /* Whether the store has these very bytes already. */
 static int same_as_stored(const struct file *file, struct ekv_key key, bool *same)
@@ -20,18 +20,9 @@ static int same_as_stored(const struct file *file, struct ekv_key key, bool *sam
     int error = view_find(file->node->view, key, &entry);
     if (error || entry.size != file->size)
         return error == ENOENT ? 0 : error;
-    uint8_t *piece = malloc(COMPARE_SIZE);
-    if (!piece)
-        return ENOMEM;
-    size_t done = 0, got = 1;
-    *same = true;
-    while (!error && *same && done < file->size && got > 0) {
-        error = view_get(file->node->view, key, done, piece, COMPARE_SIZE, &got);
-        if (!error)
-            *same = got <= file->size - done && memcmp(piece, file->data + done, got) == 0;
-        done += got;
-    }
-    free(piece);
+    size_t done = 0;
+    error = file_compare(file, key, &done);
+    *same = !error && done == file->size;
     return error;
 }
 

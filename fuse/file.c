@@ -21,7 +21,7 @@
 #include "spill.h"
 #include "xattr.h"
 
-enum { KEPT_SIZE_MAX = 64 * 1024 };
+enum { KEPT_SIZE_MAX = 64 * 1024, COMPARE_SIZE = 64 * 1024 };
 
 /* --- References --------------------------------------------------------------------------------
  */
@@ -226,6 +226,22 @@ static int read_loaded(const struct file *file, uint64_t offset, uint8_t *buffer
         memcpy(buffer + *got, file->data + (begin - file->base), length);
     *got += length;
     return 0;
+}
+
+int file_compare(const struct file *file, struct ekv_key key, size_t *same)
+{
+    uint8_t *piece = malloc(COMPARE_SIZE);
+    int error = piece ? 0 : ENOMEM;
+    bool differs = false;
+    while (!error && !differs && *same < file->size) {
+        size_t left = file->size - *same, most = left < COMPARE_SIZE ? left : COMPARE_SIZE, got;
+        error = view_get(file->node->view, key, *same, piece, most, &got);
+        differs = error || got < most || memcmp(piece, file->data + *same, most) != 0;
+        if (!differs)
+            *same += most;
+    }
+    free(piece);
+    return error == ENOENT ? 0 : error;
 }
 
 int file_read(struct fs *fs, struct file *file, uint64_t offset, void *buffer, size_t size,

@@ -61,6 +61,11 @@ void file_create(struct file *file, const struct attr *attr);
 /* Reads at most `size` bytes; `got` is fewer only at the end. */
 EKV_MUST_CHECK int file_read(struct fs *fs, struct file *file, uint64_t offset, void *buffer,
                              size_t size, size_t *got);
+
+/* Moves `*same` on to where the content, which is in memory as a whole, differs from the value that
+ * is committed under `key`, in steps of 64 KiB; or to the content's end. With the file's lock. */
+EKV_MUST_CHECK int file_compare(const struct file *file, struct ekv_key key, size_t *same);
+
 EKV_MUST_CHECK int file_write(struct fs *fs, struct file *file, uint64_t offset, const void *bytes,
                               size_t size);
 EKV_MUST_CHECK int file_resize(struct fs *fs, struct file *file, uint64_t size);

@@ -17,7 +17,6 @@
 enum {
     SPILL_MIN = 1 << 20,     /* a smaller file stays in memory */
     SPILL_PIECE = 128 << 10, /* bytes that go to flash together */
-    COMPARE_SIZE = 64 * 1024,
 };
 
 struct spill {
@@ -45,26 +44,6 @@ bool spill_takes(const struct file *file, uint64_t offset, size_t size)
     return file->spill && offset == file->size && in_memory(file) == 0 && size >= SPILL_PIECE;
 }
 
-/* How far the content in memory is what is committed, from `file->same` on. */
-static int compare(struct file *file, const struct key *key, bool *differs)
-{
-    uint8_t *piece = malloc(COMPARE_SIZE);
-    size_t got;
-    int error = piece ? 0 : ENOMEM;
-    *differs = file->created;
-    while (!error && !*differs && file->same < file->size) {
-        size_t left = file->size - file->same, most = left < COMPARE_SIZE ? left : COMPARE_SIZE;
-        error = view_get(file->node->view, ekv_key(key->bytes, key->size), file->same, piece, most,
-                         &got);
-        *differs =
-            error == ENOENT || got < most || memcmp(piece, file->data + file->same, most) != 0;
-        if (!*differs)
-            file->same += most;
-    }
-    free(piece);
-    return error == ENOENT ? 0 : error;
-}
-
 static void spill_free(struct file *file)
 {
     key_free(&file->spill->key);
@@ -75,13 +54,13 @@ static void spill_free(struct file *file)
 
 static int begin(struct fs *fs, struct file *file)
 {
-    bool differs;
     struct spill *spill = calloc(1, sizeof *spill);
     if (!spill)
         return ENOMEM;
     int error = node_key(&fs->nodes, file->node, &spill->key, NULL);
-    if (!error)
-        error = compare(file, &spill->key, &differs);
+    if (!error && !file->created)
+        error = file_compare(file, ekv_key(spill->key.bytes, spill->key.size), &file->same);
+    bool differs = file->created || file->same < file->size;
     bool fits = !error && differs && spill->key.size <= fs->store.key_size_max;
     if (fits)
         error = batch_begin(&spill->batch, file->node->view);
